@@ -1,0 +1,106 @@
+"""A worker from its settings: the one place where the pieces meet."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from investbus.ambient import Ambient, real
+from investbus.config import Settings
+from investbus.console import Console
+from investbus.context import Resources
+from investbus.dispatcher import Dispatcher
+from investbus.errors import ConfigError
+from investbus.gatehouse import Gatehouse
+from investbus.intake import Intake
+from investbus.metrics import Metrics
+from investbus.platform.client import Client
+from investbus.platform.wire import Wire
+from investbus.plugins import load_dialect, load_handlers, load_transport
+from investbus.router import Router, RouteTable
+from investbus.routes import build_routes, set_states
+from investbus.settle import Settler
+from investbus.store import Store
+from investbus.stores import open_store
+from investbus.transport import Transport
+from investbus.worker import Worker
+
+
+class Assembled(msgspec.Struct, frozen=True):
+    worker: Worker
+    console: Console
+    gatehouse: Gatehouse
+    table: RouteTable
+
+
+def route_table(settings: Settings) -> RouteTable:
+    """Load the handlers that are named. Raises ConfigError."""
+    if not settings.handlers:
+        raise ConfigError(['handlers: none are named; set handlers: ["your.module:router"]'])
+    routers = load_handlers(settings.handlers)
+    return RouteTable([found for _, router in routers for found in router.found()])
+
+
+def make_transport(settings: Settings) -> Transport:
+    """The configured transport, not opened. Raises ConfigError."""
+    section = getattr(settings, settings.transport)
+    transport: Transport = load_transport(settings.transport)(
+        section, drain_cap=settings.dispatch.drain_cap, max_gap=settings.dispatch.max_gap
+    )
+    return transport
+
+
+def make_store(settings: Settings) -> Store:
+    """The configured store, not opened. Raises ConfigError where there is none: dead letters need a place."""
+    if settings.store.url is None:
+        raise ConfigError(
+            ["store.url: missing; dead letters need a place: set store.url: sqlite:////var/lib/investbus/state.db"]
+        )
+    return open_store(settings.store.url)
+
+
+@asynccontextmanager
+async def assembled(
+    settings: Settings,
+    table: RouteTable,
+    transport: Transport,
+    store: Store | None,
+    *,
+    wire: Wire | None = None,
+    states: Mapping[Router, Any] | None = None,
+    ambient: Ambient | None = None,
+) -> AsyncIterator[Assembled]:
+    """A worker ready to `run`, with the lifespans of its routers entered for as long as the block lasts.
+
+    `wire` carries API calls instead of aiohttp, `states` stand in for the lifespans, `ambient` for the machine's clock: for tests.
+    """
+    ambient = ambient or real()
+    metrics = Metrics(settings.transport)
+    gatehouse = Gatehouse(settings.gate, ambient)
+    routes = build_routes(settings, table, gatehouse, metrics)
+    async with AsyncExitStack() as stack:
+        client = None
+        if settings.api is not None:
+            gatehouse.gate("api")
+            client = Client(settings.api, metrics, ambient, answered=lambda: gatehouse.answered("api"), wire=wire)
+            stack.push_async_callback(client.close)
+        if states is None:
+            states = await _enter_lifespans(stack, table)
+        set_states(routes, table, states)
+        resources = Resources(client, settings.api.settle if settings.api is not None else 0.0)
+        settler = Settler(store, transport.source, metrics, ambient)
+        dispatcher = Dispatcher(settings.dispatch, gatehouse, resources, ambient, settler.finish, settler.release)
+        decode = load_dialect(settings.dialect)
+        intake = Intake(decode, table, routes, settings.dispatch, store, transport.source, metrics, ambient)
+        worker = Worker(settings, transport, store, intake, dispatcher, settler, metrics, ambient)
+        yield Assembled(worker, Console(worker, gatehouse, table), gatehouse, table)
+
+
+async def _enter_lifespans(stack: AsyncExitStack, table: RouteTable) -> dict[Router, Any]:
+    states: dict[Router, Any] = {}
+    for entry in table.entries:
+        home = entry.found.home
+        if home not in states and home.lifespan_of is not None:
+            states[home] = await stack.enter_async_context(home.lifespan_of())
+    return states

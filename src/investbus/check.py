@@ -1,0 +1,78 @@
+"""What `investbus check` finds: settings that are each allowed and together break a promise, and what the other side says.
+
+A finding is a line for people. Nothing here changes anything, and nothing is published.
+"""
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from investbus.ambient import Ambient
+from investbus.config import RouteOverride, Settings
+from investbus.errors import ApiUnavailable, StoreError
+from investbus.metrics import Metrics
+from investbus.platform.client import Client
+from investbus.router import RouteTable
+from investbus.routes import overrides, policy_of, timeout_of
+from investbus.store import Store
+from investbus.transport import Transport
+
+
+def offline(settings: Settings, table: RouteTable) -> Iterator[str]:
+    """Findings that need no connection."""
+    grace, by_name = settings.shutdown.grace, overrides(settings, table)
+    for entry in table.entries:
+        override = by_name.get(entry.name, RouteOverride())
+        timeout = timeout_of(settings, entry, override)
+        if timeout > grace:
+            yield f"route {entry.name}: timeout {timeout:g} s is longer than shutdown.grace {grace:g} s; a stop would cancel it"
+        attempts = policy_of(settings, entry, override).attempts
+        if settings.gate.failures >= attempts:
+            yield (
+                f"route {entry.name}: gate.failures {settings.gate.failures} is not below retry.attempts {attempts}; "
+                "an outage could dead-letter an event before its gate closes"
+            )
+    if settings.api is not None and settings.api.base_url.startswith("http://") and not loopback(settings.api.base_url):
+        yield f"api.base_url {settings.api.base_url}: credentials would travel in plain text; use https"
+    if settings.api is not None and None in (_given(settings, "access_key_id"), _given(settings, "secret_access_key")):
+        yield "api: the login needs access_key_id and secret_access_key, or their _file twins"
+    if not settings.store.dedup:
+        yield "store.dedup is false: repeated events are handled again"
+    if not loopback(f"//{settings.ops.host}"):
+        yield f"ops.host {settings.ops.host}: metrics and status are open to the network without a login"
+
+
+def _given(settings: Settings, name: str) -> object:
+    assert settings.api is not None
+    return getattr(settings.api, f"{name}_file") or getattr(settings.api, name)
+
+
+def loopback(url: str) -> bool:
+    """Whether the host of `url` is this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def connected(settings: Settings, transport: Transport, store: Store | None, ambient: Ambient) -> list[str]:
+    """What bus, API and store say. Raises TransportDown, ApiUnavailable or StoreError where one is not reachable."""
+    findings = [f"{transport.name}: {line}" for line in await transport.check()]
+    if settings.api is not None:
+        client = Client(settings.api, Metrics(settings.transport), ambient, answered=lambda: None)
+        try:
+            await client.log_in()
+        except ApiUnavailable as error:
+            if not error.refused:
+                raise
+            findings.append(f"api: {error}")
+        finally:
+            await client.close()
+    if store is not None:
+        try:
+            await store.open()
+        except StoreError as error:
+            raise StoreError(f"store: {error}") from error
+        await store.close()
+    return findings

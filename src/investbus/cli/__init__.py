@@ -1,0 +1,133 @@
+"""The command line: global options before or after the verb, and the one place where an exception becomes an exit code.
+
+A verb family is a module here with `app = typer.Typer()`. Its imports at the top stay light, so that `--version`, `--help` and a
+wrong configuration answer at once; what a verb needs it imports when it runs.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+import typer
+from typer.exceptions import TyperException
+from typer.main import get_command
+
+from investbus.errors import ApiUnavailable, ConfigError, StoreError, TransportDown, UnsafeStart
+from investbus.version import __version__
+
+if TYPE_CHECKING:
+    from investbus.config_load import Loaded
+
+FAMILIES = ("demo", "run", "config", "dlq")  # in the order of `--help`
+PROGRAM = "investbus"
+VALUED = ("-c", "--config", "--set", "--format")
+
+Format = Literal["text", "json"]
+
+
+class State(msgspec.Struct, frozen=True):
+    """The global options, as `ctx.obj`."""
+
+    config: Path | None = None
+    sets: tuple[str, ...] = ()
+    format: Format = "text"
+
+
+def settings(ctx: typer.Context) -> "Loaded":
+    """The configuration in effect. Raises ConfigError."""
+    from investbus.config_load import load
+
+    return load(ctx.obj.config, ctx.obj.sets, os.environ)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and say its exit code."""
+    words = list(_hoisted(sys.argv[1:] if argv is None else argv)) or ["--help"]
+    try:
+        code = get_command(_app()).main(words, PROGRAM, standalone_mode=False)
+    except typer.Abort:
+        return _say(["stopped"], 1)
+    except ConfigError as error:
+        return _say(error.lines, 2)
+    except TyperException as error:
+        return _say([_usage(error)], 2)
+    except (TransportDown, StoreError, ApiUnavailable) as error:
+        return _say([str(error)], 3)
+    except UnsafeStart as error:
+        return _say([str(error)], 4)
+    except Exception:
+        traceback.print_exc()
+        return 70
+    return code if isinstance(code, int) else 0
+
+
+def _say(lines: Sequence[str], code: int) -> int:
+    for line in lines:
+        print(" ".join(line.split()), file=sys.stderr)
+    return code
+
+
+def _usage(error: TyperException) -> str:
+    command = getattr(getattr(error, "ctx", None), "command_path", PROGRAM)
+    said = error.format_message().replace("Value error, ", "").rstrip(".")
+    return f"{command}: {said}; see {command} --help"
+
+
+def _hoisted(argv: Sequence[str]) -> Iterator[str]:
+    """The global options first, wherever before a `--` they stood."""
+    rest: list[str] = []
+    words = iter(argv)
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if word == "--":
+            rest += [word, *words]
+        elif word == "--version" or (equals and name in VALUED) or (word.startswith("-c") and word != "-c"):
+            yield word
+        elif word in VALUED:
+            yield from (word, *islice(words, 1))
+        else:
+            rest.append(word)
+    yield from rest
+
+
+def _app() -> typer.Typer:
+    app = typer.Typer(callback=_options, add_completion=False, rich_markup_mode=None)
+    for family in FAMILIES:
+        if find_spec(f"{__name__}.{family}"):
+            app.add_typer(import_module(f"{__name__}.{family}").app)
+    return app
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    ctx: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option("-c", "--config", metavar="PATH", help="Configuration file; else INVESTBUS_CONFIG, else ./investbus.yaml."),
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set one key, such as ops.port=9465; may stand several times."),
+    ] = None,
+    output: Annotated[Format, typer.Option("--format", help="Form of the result on stdout.")] = "text",
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Handlers for the events of investment platforms: ordered, retried, never lost.
+
+    These options may stand before or after the verb. Begin with: investbus demo
+    """
+    ctx.obj = State(config, tuple(sets or ()), output)

@@ -1,0 +1,262 @@
+"""Every setting, its default and its meaning. Durations are seconds, sizes are bytes.
+
+Read from flag, environment (`INVESTBUS_KAFKA__TOPIC`), file and default, in this order, by `investbus.config_load`. A secret has a
+twin ending in `_file`; the file is read each time the secret is asked for, so that a rotated one is taken at the next login.
+The docstring under a field is its line in the README's table and in the JSON Schema.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENV_PREFIX = "INVESTBUS_"
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _split(value: Any) -> Any:
+    """`a,b` from the environment is a list of two, and so is `["a", "b"]`."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+Text = Annotated[str, Field(min_length=1)]
+Names = Annotated[list[Text], NoDecode, BeforeValidator(_split)]
+Broker = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s/:\[\]]+):[0-9]{1,5}$")]
+Brokers = Annotated[list[Broker], NoDecode, BeforeValidator(_split), Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are mistakes, and it never changes after start."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
+
+    def secret(self, name: str) -> str | None:
+        """The value of secret `name`, from its `_file` twin if that is set. Raises OSError if the file cannot be read."""
+        if (path := getattr(self, f"{name}_file", None)) is not None:
+            return Path(path).read_text(encoding="utf-8").strip()
+        value: SecretStr | None = getattr(self, name)
+        return None if value is None else value.get_secret_value()
+
+
+class KafkaSecurity(Section):
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How the connection is protected; anything but SASL_SSL and SSL is plain text."""
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
+    """The SASL mechanism, with a SASL protocol."""
+    username: str | None = None
+    """SASL user."""
+    password: SecretStr | None = None
+    """SASL password."""
+    password_file: Path | None = None
+    """File that holds the password."""
+    token: SecretStr | None = None
+    """Bearer token, with OAUTHBEARER."""
+    token_file: Path | None = None
+    """File that holds the token; something outside keeps it fresh."""
+    ca_file: Path | None = None
+    """CA certificates in PEM; the system's if not set."""
+    cert_file: Path | None = None
+    """Client certificate in PEM, for mutual TLS."""
+    key_file: Path | None = None
+    """Key of the client certificate."""
+
+
+class Kafka(Section):
+    bootstrap_servers: Brokers
+    """`host:port` of some brokers."""
+    topic: Text
+    """The topic that carries the platform's events."""
+    group: Text
+    """Consumer group; replicas of one worker share it."""
+    start_from: Literal["earliest", "latest"] = "earliest"
+    """Where to begin if the group has never committed."""
+    security: KafkaSecurity = KafkaSecurity()
+    session_timeout: Positive = 30.0
+    """After so long without a heartbeat the group gives our partitions to others."""
+    on_lost_position: Literal["stop", "earliest", "latest"] = "stop"
+    """The committed offset is no longer there: stop (not ready, says so), or go on from one end."""
+
+
+class File(Section):
+    path: Path
+    """An append-only log on this machine; the position is kept beside it."""
+
+
+class Memory(Section):
+    pass
+
+
+class Api(Section):
+    base_url: str = Field(pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$")
+    """The platform's REST API. Calls never leave this host."""
+    access_key_id: SecretStr | None = None
+    """Login: key id."""
+    access_key_id_file: Path | None = None
+    """File that holds the key id."""
+    secret_access_key: SecretStr | None = None
+    """Login: key."""
+    secret_access_key_file: Path | None = None
+    """File that holds the key."""
+    timeout: Positive = 10.0
+    """One call, its own retries included."""
+    concurrency: Count = 32
+    """Calls under way at once."""
+    settle: NotNegative = 30.0
+    """For so long after an event a 404 means "not yet"."""
+    idempotency_key_max: Count = 64
+    """Longest idempotency key that the platform takes (Saxo: 10)."""
+
+
+class GateSettings(Section):
+    failures: Count = 3
+    """So many failures in a row close the gate of a dependency."""
+    probe_every: Positive = 5.0
+    """While it is closed one event tries, once in so long."""
+    retry_after_max: Positive = 600.0
+    """Longest Retry-After that is believed."""
+
+
+class Dispatch(Section):
+    slots: Count = 64
+    """Handlers that run at once."""
+    backlog: Count = 2000
+    """Events received and not finished; at this many nothing more is taken."""
+    backlog_bytes: Count = 67108864
+    """The same in bytes: bodies, and 2.5 kB for each event."""
+    max_event_bytes: Count = 1048576
+    """A larger body is a dead letter."""
+    max_gap: Count = 20000
+    """Positions between committed and highest received; at this many that partition pauses."""
+    drain_cap: Positive = 10.0
+    """How long running handlers may finish when a lease ends."""
+    timeout: Positive = 20.0
+    """One attempt of a handler."""
+    unrouted: Literal["ignore", "dead"] = "ignore"
+    """An event that no route takes."""
+
+
+class Retries(Section):
+    attempts: Count = 5
+    """How often a handler is tried before its event is a dead letter."""
+    first: Positive = 1.0
+    """Wait after the first failure."""
+    factor: Annotated[float, Field(ge=1)] = 3.0
+    """Each wait is so many times the one before."""
+    max: Positive = 60.0
+    """Longest wait."""
+    jitter: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Up to this share is added to a wait, at random; never taken away."""
+
+
+class RetryOverride(Section):
+    attempts: Count | None = None
+    """How often a handler is tried before its event is a dead letter."""
+    first: Positive | None = None
+    """Wait after the first failure."""
+    factor: Annotated[float, Field(ge=1)] | None = None
+    """Each wait is so many times the one before."""
+    max: Positive | None = None
+    """Longest wait."""
+    jitter: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Up to this share is added to a wait, at random."""
+
+
+class RouteOverride(Section):
+    timeout: Positive | None = None
+    """One attempt of the handler."""
+    retry: RetryOverride = RetryOverride()
+    """What is not set here is as in `retry`."""
+    needs: Names | None = None
+    """The gates at which its events wait."""
+    dedup: bool | None = None
+    """Skip events that were done before."""
+
+
+class StoreSettings(Section):
+    url: str | None = Field(None, pattern=r"^(sqlite:///.+|postgresql://.+)$")
+    """`sqlite:////var/lib/investbus/state.db`: one replica, on a local disk."""
+    keep_done: Positive = 604800.0
+    """For so long a repeated event is recognised."""
+    keep_dead: Positive = 7776000.0
+    """For so long closed dead letters are kept; open ones stay."""
+    dedup: bool = True
+    """Skip events that were done before."""
+
+
+class Ops(Section):
+    host: str = "127.0.0.1"
+    """Where probes, metrics and status are served."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 9464
+    """0: any free port, which is logged."""
+
+
+class Shutdown(Section):
+    grace: Positive = 25.0
+    """How long running handlers may finish after SIGTERM."""
+
+
+class Log(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lines below this level are not written."""
+    format: Literal["auto", "json", "text"] = "auto"
+    """auto: json unless a terminal."""
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Nothing but what is passed in: `investbus.config_load` reads file and environment, and knows the place of each value."""
+        return (init_settings,)
+
+    handlers: Names = []
+    """Routers to load: `bank.events:router`, or the name of an entry point of group `investbus.handlers`."""
+    transport: str = "file"
+    """The bus: kafka, file or memory."""
+    kafka: Kafka | None = None
+    """With transport kafka."""
+    file: File | None = None
+    """With transport file."""
+    memory: Memory = Memory()
+    """With transport memory, which has no settings."""
+    dialect: str = "investsuite"
+    """How messages are read."""
+    api: Api | None = None
+    """The platform's REST API; without it `ctx.api` is not there."""
+    gate: GateSettings = GateSettings()
+    """When a dependency counts as down, and what is done until it is up."""
+    dispatch: Dispatch = Dispatch()
+    """How many events at once, and how long each."""
+    retry: Retries = Retries()
+    """wait n = min(first * factor^(n-1), max), plus up to jitter of it, never less."""
+    routes: dict[str, RouteOverride] = {}
+    """Settings of single routes; they win over the decorator's."""
+    store: StoreSettings = StoreSettings()
+    """Dead letters, what was done, replays and pauses."""
+    ops: Ops = Ops()
+    """Probes, metrics and status over HTTP."""
+    shutdown: Shutdown = Shutdown()
+    """The end of the worker."""
+    log: Log = Log()
+    """The worker's own log, on stderr."""

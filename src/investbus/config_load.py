@@ -1,0 +1,169 @@
+"""One `Settings` out of file, environment and flags, and for each value the place that it came from.
+
+Every source is first a plain tree with places, and only the merged tree is validated: so a mistake is reported where it was made,
+and all of them at once. Environment variables and `--set` go one by one through pydantic-settings, which knows how a text becomes a
+list or a section.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import EnvSettingsSource, SettingsError
+
+from investbus.config import ENV_PREFIX, RouteOverride, Settings
+from investbus.config_file import Key, Layer, read
+from investbus.config_rules import LATER, NOT_YET, broken_rules, dotted, in_words, keys, known, unknown_key, variable
+from investbus.errors import ConfigError
+from investbus.plugins import near
+
+CONFIG_VARIABLE = "INVESTBUS_CONFIG"
+DEFAULT_FILE = Path("investbus.yaml")
+_OF_KUBERNETES = re.compile(r"_(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*)$")
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """The configuration in effect. `origins` has a place for each value: `config/kafka.yaml:12`, a variable, `--set`, `default`."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+
+def load(path: Path | None, sets: Sequence[str], env: Mapping[str, str]) -> Loaded:
+    """Read everything. Raises ConfigError with a line for each mistake: place, key, what to do."""
+    mistakes: list[str] = []
+    tree: dict[str, Any] = {}
+    places: dict[Key, str] = {}
+    for layer in (_file(path, env), _environment(env, mistakes), _flags(sets, mistakes)):  # what comes later wins
+        unknown_keys: list[Key] = []
+        _merge(tree, known(layer.tree, Settings, unknown_keys))
+        mistakes += (_unknown(key, layer.places) for key in unknown_keys)
+        _cover(places, layer.places)
+    faults = list(broken_rules(tree))
+    settings = None
+    try:
+        settings = Settings(**tree)
+    except ValidationError as error:
+        faults = [*map(in_words, error.errors()), *faults]
+    mistakes += (f"{_at(key, places)}{dotted(key)}: {what}" for key, what in faults)
+    if mistakes or settings is None:
+        raise ConfigError(list(dict.fromkeys(mistakes)))
+    return Loaded(settings, {dotted(key): places.get(key, "default") for key in _values(settings)})
+
+
+def _file(path: Path | None, env: Mapping[str, str]) -> Layer:
+    if path is not None:
+        return read(path, "-c")
+    if named := env.get(CONFIG_VARIABLE):
+        return read(Path(named), CONFIG_VARIABLE)
+    return read(DEFAULT_FILE, "the default") if DEFAULT_FILE.exists() else Layer()
+
+
+def _environment(env: Mapping[str, str], mistakes: list[str]) -> Layer:
+    layer = Layer()
+    for name in sorted(env, key=len):  # a section as a whole comes before its single keys, which then win
+        if not name.upper().startswith(ENV_PREFIX) or name == CONFIG_VARIABLE:
+            continue
+        tree = _from_text(name.lower(), env[name], name, mistakes)
+        if tree is None:
+            mistakes.append(_unknown_variable(name))
+        else:
+            _merge(layer.tree, tree)
+            _cover(layer.places, dict.fromkeys(_leaves(tree), name))
+    return layer
+
+
+def _flags(sets: Sequence[str], mistakes: list[str]) -> Layer:
+    layer = Layer()
+    for text in sets:
+        name, equals, value = text.partition("=")
+        key = _split(name)
+        if not equals:
+            mistakes.append(f"--set {name}: write it as key=value, such as --set ops.port=9465")
+        elif (tree := _from_text(ENV_PREFIX.lower() + "__".join(key), value, f"--set {name}", mistakes)) is None:
+            mistakes.append(f"--set: {name}: {unknown_key(key)}")
+        else:
+            _merge(layer.tree, tree)
+            _cover(layer.places, dict.fromkeys(_leaves(tree), "--set"))
+    return layer
+
+
+def _split(name: str) -> Key:
+    """`routes.portfolios.status-update.timeout` has three parts: the name of a route has a dot of its own."""
+    first, *rest = name.split(".")
+    if first == "routes":
+        ends = next((at for at, part in enumerate(rest) if at and part in RouteOverride.model_fields), len(rest))
+        rest = [".".join(rest[:ends]), *rest[ends:]] if rest else rest
+    return (first, *rest)
+
+
+def _from_text(name: str, text: str, place: str, mistakes: list[str]) -> dict[str, Any] | None:
+    """The tree that one variable stands for; None if there is no such variable."""
+    source = EnvSettingsSource(Settings)
+    source.env_vars = {name: text}
+    try:
+        return source() or None
+    except SettingsError:
+        mistakes.append(f'{place}: must be a section as JSON, such as {{"key": "value"}}')
+        return {}
+
+
+def _unknown(key: Key, places: Mapping[Key, str]) -> str:
+    at = _at(key, places)
+    if at.startswith(ENV_PREFIX):
+        return _unknown_variable(at.removesuffix(": "))
+    return f"{at}{dotted(key)}: {unknown_key(key)}"
+
+
+def _unknown_variable(name: str) -> str:
+    word = name.upper().removeprefix(ENV_PREFIX)
+    if word.lower().startswith(LATER):
+        return f"{name}: {NOT_YET}"
+    if _OF_KUBERNETES.search(name):
+        return f"{name}: is no setting; Kubernetes sets it for a Service, write enableServiceLinks: false into the pod"
+    found = near(word, [variable(key).removeprefix(ENV_PREFIX) for key in keys()])
+    return f"{name}: unknown variable; " + (f"did you mean {ENV_PREFIX}{found}?" if found else "no setting is called so")
+
+
+def _at(key: Key, places: Mapping[Key, str]) -> str:
+    """The place of `key`, or of the nearest section around it, or the file."""
+    around = (key[:length] for length in range(len(key), -1, -1))
+    return next((f"{places[one]}: " for one in around if one in places), "")
+
+
+def _merge(tree: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for name, value in over.items():
+        if isinstance(value, dict) and isinstance(below := tree.get(name), dict):
+            _merge(below, value)
+        else:
+            tree[name] = value
+
+
+def _cover(places: dict[Key, str], over: Mapping[Key, str]) -> None:
+    """Take over `over`, and forget what lay below its keys: a list that was replaced has no old items."""
+    for key in [one for one in places if any(one[:length] in over for length in range(1, len(one)))]:
+        del places[key]
+    places.update(over)
+
+
+def _leaves(tree: Mapping[str, Any], at: Key = ()) -> Iterator[Key]:
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, (*at, name))
+        else:
+            yield (*at, name)
+
+
+def _values(model: BaseModel, at: Key = ()) -> Iterator[Key]:
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from _values(value, (*at, name))
+        elif isinstance(value, dict):
+            for one, each in value.items():
+                yield from _values(each, (*at, name, one))
+        else:
+            yield (*at, name)

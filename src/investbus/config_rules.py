@@ -1,0 +1,200 @@
+"""What can be wrong with a configuration, in plain words: unknown keys, values of the wrong kind, keys that do not go together.
+
+Works on the plain tree, before it is a `Settings`, so that one run names every mistake. No value is repeated in a message unless it
+is the name of a transport or dialect: any other may be a secret in the wrong place.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from investbus.config import Settings
+from investbus.config_file import Key
+from investbus.plugins import is_known, near, unknown
+
+LATER = ("rabbitmq", "servicebus")  # transports of the documented configuration that this version does not have
+NOT_YET = "this version has no such transport; kafka, file and memory are built in"
+NEEDED = {"kafka": ("bootstrap_servers", "topic", "group"), "file": ("path",)}  # transports whose section is mandatory
+CREDENTIALS = {"PLAIN": ("username", "password"), "OAUTHBEARER": ("token",)}  # what a SASL mechanism needs; SCRAM as PLAIN
+
+_FORMS = {  # what a pattern or a hook in the models means
+    "api.base_url": "must be https://HOST or https://HOST/PATH, without user, query or fragment",
+    "store.url": "must be sqlite:///PATH",
+    "kafka.bootstrap_servers": "must be host:port, or several of them",
+}
+_WORDS = {
+    "string_type": "must be a text; put it in quotes",
+    "string_too_short": "must not be empty",
+    "too_short": "must name at least one",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "list_type": "must be a list: [a, b]",
+    "value_error": "must be a list: [a, b]",
+    "dict_type": "must be a section of keys",
+    "model_type": "must be a section of keys",
+    "path_type": "must be a path",
+    "literal_error": "must be one of {expected}",
+    "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "missing": "is missing; set it, or {variable}",
+}
+
+
+def dotted(key: Key) -> str:
+    return ".".join(key)
+
+
+def variable(key: Key) -> str:
+    """The environment variable that sets `key`."""
+    return "INVESTBUS_" + "__".join(key).upper()
+
+
+def in_words(error: ErrorDetails) -> tuple[Key, str]:
+    """One error of pydantic: the key, and what is asked of it."""
+    key = tuple(str(part) for part in error["loc"])
+    kind = error["type"]
+    form = next((words for name, words in _FORMS.items() if dotted(key).startswith(name)), "")
+    if form and kind == "string_pattern_mismatch":
+        return key, form
+    words = _WORDS.get(kind) or error["msg"].replace("Input should", "must")
+    context = {"variable": variable(key), **error.get("ctx", {})}
+    if "expected" in context:
+        context["expected"] = re.sub(r"'([^']*)'", r"\1", context["expected"])
+    return key, words.format_map(context)
+
+
+def section(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
+    """The model that a field holds, and whether it holds many, by name."""
+    for part in (annotation, *get_args(annotation)):
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            return part, get_origin(annotation) is dict
+    return None, False
+
+
+def known(tree: Mapping[str, Any], model: type[BaseModel], unknown_keys: list[Key], at: Key = ()) -> dict[str, Any]:
+    """What of `tree` the model knows; the rest goes to `unknown_keys`. A key without a value (`null`) is as if not there."""
+    kept: dict[str, Any] = {}
+    for name, value in tree.items():
+        if (field := model.model_fields.get(name)) is None:
+            unknown_keys.append((*at, name))
+            continue
+        inner, many = section(field.annotation)
+        if isinstance(value, dict) and inner and many:
+            value = {
+                one: known(each, inner, unknown_keys, (*at, name, one)) if isinstance(each, dict) else each
+                for one, each in value.items()
+            }
+        elif isinstance(value, dict) and inner:
+            value = known(value, inner, unknown_keys, (*at, name))
+        if value is not None:
+            kept[name] = value
+    return kept
+
+
+def keys(model: type[BaseModel] = Settings, at: Key = ()) -> Iterator[Key]:
+    """Every key that has a value of its own, and every section before its keys."""
+    for name, field in model.model_fields.items():
+        yield (*at, name)
+        inner, many = section(field.annotation)
+        if inner and not many:
+            yield from keys(inner, (*at, name))
+
+
+def unknown_key(key: Key) -> str:
+    """What to write instead of `key`: the nearest of its section, else the same word in another section."""
+    if key[0] in LATER:
+        return NOT_YET
+    model: type[BaseModel] = Settings
+    for name in key[:-1]:
+        field = model.model_fields.get(name)
+        model = (section(field.annotation)[0] if field else None) or model
+    if found := near(key[-1], model.model_fields):
+        return f"unknown key; did you mean {dotted((*key[:-1], found))}?"
+    if elsewhere := [dotted(one) for one in keys() if one[-1] == key[-1]]:
+        return f"unknown key; did you mean {' or '.join(elsewhere)}?"
+    return f"unknown key; known here: {', '.join(model.model_fields) or 'none'}"
+
+
+def broken_rules(tree: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
+    """What no single field can know. Values of the wrong kind are left to the models."""
+    transport, dialect = tree.get("transport", "file"), tree.get("dialect", "investsuite")
+    if isinstance(transport, str):
+        yield from _transport(tree, transport)
+    if isinstance(dialect, str) and not is_known("dialect", dialect):
+        yield ("dialect",), unknown("dialect", dialect)
+    yield from _twins(tree, Settings)
+    for name in ("api", transport):
+        if isinstance(name, str) and isinstance(part := tree.get(name), dict):
+            yield from _files(part, (name,))
+    if isinstance(api := tree.get("api"), dict):
+        yield from _secrets(api, ("api",), ("access_key_id", "secret_access_key"), "the login needs it")
+    store = tree.get("store")
+    if isinstance(store, dict) and str(store.get("url")).startswith("postgresql:"):
+        yield ("store", "url"), "this version has no store for postgresql://; use sqlite:///PATH (one replica)"
+
+
+def _transport(tree: Mapping[str, Any], name: str) -> Iterator[tuple[Key, str]]:
+    if name in LATER:
+        yield ("transport",), f"this version has no {name}; kafka, file and memory are built in"
+    elif not is_known("transport", name):
+        yield ("transport",), unknown("transport", name)
+    elif name in NEEDED and name not in tree:
+        said = f'transport is "{name}"' + ("" if "transport" in tree else ", the default")
+        yield (name,), f"section is missing; {said}; it needs {', '.join(NEEDED[name])}"
+    if name == "kafka" and isinstance(kafka := tree.get("kafka"), dict) and isinstance(kafka.get("security", {}), dict):
+        yield from _sasl(kafka.get("security", {}))
+
+
+def _sasl(security: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
+    at = ("kafka", "security")
+    protocol, mechanism = str(security.get("protocol", "PLAINTEXT")), security.get("mechanism")
+    if protocol.startswith("SASL") and mechanism is None:
+        yield (*at, "mechanism"), f"is missing; protocol {protocol} needs one, such as SCRAM-SHA-512"
+    elif not protocol.startswith("SASL") and mechanism is not None:
+        yield (*at, "mechanism"), f"has no effect with protocol {protocol}; use SASL_SSL, or leave it out"
+    elif mechanism is not None:
+        names = CREDENTIALS.get(str(mechanism), CREDENTIALS["PLAIN"])
+        yield from _secrets(security, at, names, "mechanism needs it")
+
+
+def _secrets(part: Mapping[str, Any], at: Key, names: tuple[str, ...], why: str) -> Iterator[tuple[Key, str]]:
+    for name in names:
+        if not {name, f"{name}_file"} & part.keys():
+            twin = f", or {name}_file" if name != "username" else ""
+            yield (*at, name), f"is missing; {why}; set it{twin}"
+
+
+def _twins(tree: Mapping[str, Any], model: type[BaseModel], at: Key = ()) -> Iterator[tuple[Key, str]]:
+    for name, field in model.model_fields.items():
+        twin = f"{name}_file"
+        if name in tree and twin in tree:
+            yield (*at, name), f"stands together with {twin}; keep one of them"
+        inner, many = section(field.annotation)
+        if inner and not many and isinstance(tree.get(name), dict):
+            yield from _twins(tree[name], inner, (*at, name))
+
+
+def _files(part: Mapping[str, Any], at: Key) -> Iterator[tuple[Key, str]]:
+    for name, value in part.items():
+        if isinstance(value, dict):
+            yield from _files(value, (*at, name))
+        elif name.endswith("_file") and isinstance(value, str):
+            try:
+                with Path(value).open("rb") as file:
+                    empty = not file.read(1)
+            except OSError as error:
+                yield (*at, name), f"{value}: cannot be read: {error.strerror}"
+            else:
+                if empty:
+                    yield (*at, name), f"{value}: is empty"

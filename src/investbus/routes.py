@@ -1,0 +1,83 @@
+"""From the table of handlers to routes that dispatch can run: settings, models and gates looked up once, at start."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from investbus.catalogue import canonical
+from investbus.config import Retries, RouteOverride, Settings
+from investbus.errors import ConfigError
+from investbus.gatehouse import Gatehouse
+from investbus.metrics import Metrics
+from investbus.retry import RetryPolicy
+from investbus.router import Entry, RouteTable, compose, model_of, suggestion
+from investbus.work import Route
+
+
+def overrides(settings: Settings, table: RouteTable) -> dict[str, RouteOverride]:
+    """`routes:` of the configuration by entry name. Raises ConfigError for a name that no route has."""
+    rows: dict[str, RouteOverride] = {}
+    mistakes = []
+    for name, override in settings.routes.items():
+        entry = table.named(name)
+        if entry is None:
+            near = suggestion(canonical(name), [one.name for one in table.entries])
+            mistakes.append(f"routes.{name}: no handler is registered under this name{near}")
+        else:
+            rows[entry.name] = override
+    if mistakes:
+        raise ConfigError(mistakes)
+    return rows
+
+
+def build_routes(settings: Settings, table: RouteTable, gatehouse: Gatehouse, metrics: Metrics) -> dict[str, Route]:
+    """Every route by its name, states not yet set. Raises ConfigError."""
+    by_name = overrides(settings, table)
+    return {
+        entry.name: _route(settings, entry, by_name.get(entry.name, RouteOverride()), gatehouse, metrics)
+        for entry in table.entries
+    }
+
+
+def timeout_of(settings: Settings, entry: Entry, override: RouteOverride) -> float:
+    """Seconds per attempt: configuration before decorator before default."""
+    return override.timeout or entry.found.registration.timeout or settings.dispatch.timeout
+
+
+def policy_of(settings: Settings, entry: Entry, override: RouteOverride) -> RetryPolicy:
+    """The retry policy of a route. Raises ConfigError where the decorator's `retry=` is wrong."""
+    said = settings.retry.model_dump() | dict(entry.found.registration.retry) | override.retry.model_dump(exclude_none=True)
+    try:
+        return RetryPolicy(**Retries.model_validate(said).model_dump())
+    except ValidationError as error:
+        lines = [f"{entry.place}: retry={'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        raise ConfigError(lines) from None
+
+
+def _route(settings: Settings, entry: Entry, override: RouteOverride, gatehouse: Gatehouse, metrics: Metrics) -> Route:
+    registration = entry.found.registration
+    model = model_of(registration.handler)
+    needs = override.needs if override.needs is not None else registration.needs
+    if needs is None:
+        needs = ("api",) if settings.api is not None else ()
+    dedup = override.dedup if override.dedup is not None else registration.dedup
+    return Route(
+        name=entry.name,
+        call=compose(registration.handler, entry.found.middleware),
+        handler=entry.handler,
+        place=entry.place,
+        counts=metrics.route(entry.name),
+        timeout=timeout_of(settings, entry, override),
+        policy=policy_of(settings, entry, override),
+        gates=tuple(gatehouse.gate(name) for name in needs),
+        dedup=settings.store.dedup if dedup is None else dedup and settings.store.dedup,
+        validate=None if model is None else TypeAdapter(model).validator.validate_python,
+        key=registration.key,
+    )
+
+
+def set_states(routes: Mapping[str, Route], table: RouteTable, states: Mapping[Any, Any]) -> None:
+    """Give each route what the lifespan of its router yielded."""
+    for entry in table.entries:
+        routes[entry.name].state = states.get(entry.found.home)

@@ -1,0 +1,157 @@
+"""What becomes of an event that has ended: it is recorded, and then its delivery is acked.
+
+The order is the promise. A dead letter is durable before the ack; if it cannot be stored, the event stays in its lane and storing
+is tried again. A done record that cannot be written does not hold back the ack: the effect has happened, and at worst a
+redelivery repeats it under the same idempotency key.
+
+`settle` is the only caller of `ack()` and `release()` outside the transports.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from investbus.ambient import Ambient
+from investbus.errors import StoreError
+from investbus.letter import dead_letter
+from investbus.metrics import Metrics, RouteCounts
+from investbus.outcome import Dead, Done, Ending, Outcome
+from investbus.store import DeadLetter, Store, body_hash
+from investbus.store import Done as DoneRecord
+from investbus.transport import Delivery
+from investbus.work import Work
+
+log = structlog.get_logger("investbus.store")
+STORE_AGAIN = 1.0  # seconds between tries of a store that fails
+
+
+def settle(delivery: Delivery, counts: RouteCounts | None, ending: Ending) -> Ending:
+    """Count how an event ended and tell its delivery; `counts` is None for bytes that were no event. Returns what was counted.
+
+    A delivery of several events is acked with the last of them, and released with the first that is. What ended on a lost lease
+    comes again, so it counts as released, whatever was done.
+    """
+    counted: Ending = "released" if delivery.lease.lost and ending in ("done", "dead") else ending
+    if counts is not None:
+        counts.outcomes[counted] += 1
+    delivery.parts -= 1
+    if ending == "released":
+        delivery.release()
+    elif not delivery.parts:
+        delivery.ack()
+    return counted
+
+
+class Settler:
+    """Records what ended, in groups, and settles it."""
+
+    def __init__(self, store: Store | None, source: str, metrics: Metrics, ambient: Ambient) -> None:
+        self._store = store
+        self._source = source
+        self._metrics = metrics
+        self._ambient = ambient
+        self._done: list[Work] = []
+        self._dead: list[tuple[Work, DeadLetter]] = []
+        self._more_done = asyncio.Event()
+        self._more_dead = asyncio.Event()
+        self.forget: Callable[[Work], None] = lambda work: None  # the dispatcher's: room is free
+        self.stored: Callable[[Work], None] = lambda work: None  # the dispatcher's: the key goes on
+        self.ended: Callable[[str, Ending], None] = lambda event_id, ending: None  # for who waits for single events
+        self.failing = ""  # why dead letters cannot be stored now
+        self.last_done = 0.0
+        self.letters = 0  # dead letters stored by this process
+
+    def finish(self, work: Work, outcome: Outcome) -> None:
+        """Take over an event that has ended; it is settled when what must be recorded is."""
+        match outcome:
+            case Done() if self._store is not None and work.identity is not None:
+                self._done.append(work)
+                self._more_done.set()
+            case Done():
+                self._settle(work, "done")
+            case Dead():
+                self._dead.append((work, dead_letter(work, outcome, self._source, self._ambient.wall())))
+                self._more_dead.set()
+            case _:
+                self._settle(work, "duplicate")
+
+    def release(self, work: Work) -> None:
+        """Give an event back to the bus."""
+        self._settle(work, "released")
+
+    async def record_done(self) -> None:
+        """Write done records, a group at a time, for ever."""
+        assert self._store is not None
+        while True:
+            await self._more_done.wait()
+            self._more_done.clear()
+            works, self._done = self._done, []
+            records = [record for work in works if (record := _record(work, "done"))]
+            try:
+                with self._metrics.stored("done"):
+                    await self._store.put_done(records)
+            except StoreError as error:
+                log.error("done records were not written; redelivered events would run again", events=len(works), error=str(error))
+            for work in works:
+                self._settle(work, "done")
+
+    async def record_dead(self) -> None:
+        """Write dead letters, a group at a time, for ever; what cannot be written is tried again."""
+        while True:
+            await self._more_dead.wait()
+            letters, self._dead = self._dead, []
+            self._more_dead.clear()
+            left = await self._put_dead(letters)
+            if left:
+                self._dead[:0] = left
+                self._more_dead.set()
+                await asyncio.sleep(STORE_AGAIN)
+
+    async def _put_dead(self, letters: list[tuple[Work, DeadLetter]]) -> list[tuple[Work, DeadLetter]]:
+        """Store and settle; returns what could not be stored. One letter that the store refuses does not hold up the others."""
+        try:
+            await self._write(letters)
+        except StoreError as error:
+            self._fails(str(error))
+            if len(letters) == 1:
+                return letters
+            left = []
+            for one in letters:
+                left += await self._put_dead([one])
+            return left
+        self.failing = ""
+        self.letters += len(letters)
+        for work, letter in letters:
+            self._metrics.route(letter.route).dead[letter.reason] += 1
+            self.stored(work)
+            self._settle(work, "dead")
+        return []
+
+    async def _write(self, letters: list[tuple[Work, DeadLetter]]) -> None:
+        if self._store is None:
+            raise StoreError("no store is configured: set store.url")
+        records = [record for work, _ in letters if (record := _record(work, "dead"))]
+        with self._metrics.stored("dead"):
+            await self._store.put_dead([letter for _, letter in letters], records)
+
+    def _fails(self, reason: str) -> None:
+        if not self.failing:
+            log.error("dead letters cannot be stored; their events wait", error=reason, again_in=STORE_AGAIN)
+        self.failing = reason
+
+    def _settle(self, work: Work, ending: Ending) -> None:
+        counts = None if work.verdict is not None and work.verdict.reason == "undecodable" else work.route.counts
+        ending = settle(work.delivery, counts, ending)
+        if ending == "done":
+            self.last_done = now = self._ambient.wall()
+            if work.event.created is not None:
+                work.route.counts.age.observe(max(0.0, now - work.event.created.timestamp()))
+        self.forget(work)
+        self.ended(work.event.id, ending)
+
+
+def _record(work: Work, outcome: str) -> DoneRecord | None:
+    if work.identity is None:
+        return None
+    return DoneRecord(work.identity, body_hash(work.event.raw), "done" if outcome == "done" else "dead")

@@ -1,0 +1,72 @@
+"""The tables, and the way from every older version of them to this one.
+
+`PRAGMA user_version` counts the migrations that a file has seen; a step that has been released is never edited, a
+change is a new step. Times are microseconds since 1970 (UTC): exact, and compared as integers.
+"""
+
+import sqlite3
+
+from investbus.errors import StoreError, UnsafeStart
+
+APPLICATION_ID = 0x69627573  # "ibus"; without it `user_version` may be the count of another program
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        # The key decides what a row costs: with `created` before the id, a live stream appends to the edge of the tree.
+        """CREATE TABLE done (
+            scope INTEGER NOT NULL, created TEXT NOT NULL, id TEXT NOT NULL,
+            hash BLOB NOT NULL, outcome TEXT NOT NULL, at INTEGER NOT NULL,
+            PRIMARY KEY (scope, created, id)
+        ) WITHOUT ROWID""",
+        # The wide columns stand last: what comes before them is read without following a row to its overflow pages.
+        """CREATE TABLE dead (
+            id TEXT NOT NULL PRIMARY KEY,
+            state TEXT NOT NULL, route TEXT NOT NULL, reason TEXT NOT NULL, error TEXT NOT NULL, place TEXT NOT NULL,
+            first_at INTEGER NOT NULL, last_at INTEGER NOT NULL, event_id TEXT NOT NULL, key TEXT NOT NULL,
+            source TEXT NOT NULL, origin TEXT NOT NULL, created TEXT NOT NULL, name TEXT NOT NULL,
+            attempts INTEGER NOT NULL, handler TEXT NOT NULL, handler_version TEXT NOT NULL,
+            message TEXT NOT NULL, stack TEXT NOT NULL, tries BLOB NOT NULL, headers BLOB NOT NULL, body BLOB NOT NULL
+        )""",
+        "CREATE INDEX dead_by_time ON dead (last_at, id)",
+        "CREATE INDEX dead_by_state ON dead (state, last_at, id)",
+        "CREATE INDEX dead_by_route ON dead (route, last_at, id)",
+        "CREATE INDEX dead_by_error ON dead (error, last_at, id)",
+        "CREATE INDEX dead_by_event ON dead (event_id, last_at, id)",
+        "CREATE INDEX dead_by_key ON dead (key, last_at, id)",
+        "CREATE INDEX dead_by_cause ON dead (route, error, place, last_at, first_at, id, state, reason)",
+        "CREATE INDEX dead_open ON dead (route, last_at) WHERE state = 'open'",
+    ),
+)
+
+
+def migrate(db: sqlite3.Connection, path: object) -> None:
+    """Bring the file to this version in one transaction; another process that starts at this moment waits for it."""
+    if _version(db, path) == len(MIGRATIONS):
+        return
+    db.execute("BEGIN IMMEDIATE")
+    for migration in MIGRATIONS[_version(db, path) :]:
+        for statement in migration:
+            db.execute(statement)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+    db.execute("COMMIT")
+
+
+def prove_writable(db: sqlite3.Connection) -> None:
+    """Write what stands there already: on a file that it may only read, SQLite begins a writing transaction all the same."""
+    db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def _version(db: sqlite3.Connection, path: object) -> int:
+    # In this order: another process may commit its first migration between the two questions.
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    if tables and application != APPLICATION_ID:
+        raise StoreError(f"store {path}: belongs to another program; name another file in store.url")
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        raise UnsafeStart(
+            f"store {path}: written by a newer investbus (tables of version {version}, this one knows "
+            f"{len(MIGRATIONS)}); start that one, or use another file"
+        )
+    return version

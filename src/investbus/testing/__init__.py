@@ -1,0 +1,95 @@
+"""The pytest fixture `bus`: handlers under the real rules, without network, broker or waiting.
+
+Router, dispatcher, retry, gate, store rules and API client are the ones that run in production; only the clock, the bus and the
+platform's answers are stand-ins. Time is virtual: the loop's clock jumps to the next timer whenever nothing else is left to do.
+Installing investbus is enough, the fixture comes as a pytest plug-in; tests are plain `async def`.
+"""
+
+import asyncio
+import functools
+import inspect
+import selectors
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from investbus.testing.bus import Bus
+
+STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class _Jumping(selectors.DefaultSelector):
+    """A selector that never waits for a timer: it moves the clock instead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0 if timeout is not None else None)
+        if not ready and timeout is not None and timeout > 0:
+            self.now += timeout
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop in which an hour of waiting takes no time."""
+
+    def __init__(self) -> None:
+        self._jumping = _Jumping()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        """Seconds since the loop was made, in virtual time."""
+        return self._jumping.now
+
+
+@pytest.fixture
+def bus() -> "Bus":
+    """A bus, a platform and a clock for handlers: see the README, "Testing handlers"."""
+    from investbus.testing.bus import Bus
+
+    return Bus()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Async tests that use `bus` run on a virtual loop of their own, whatever other plug-ins do with async tests."""
+    for at, item in enumerate(items):
+        if isinstance(item, pytest.Function) and "bus" in item.fixturenames and inspect.iscoroutinefunction(item.obj):
+            items[at] = _on_virtual_loop(item)
+
+
+def _on_virtual_loop(item: pytest.Function) -> pytest.Function:
+    test = item.obj
+
+    @functools.wraps(test)
+    def run(**fixtures: Any) -> None:
+        bound = getattr(replaced.instance, item.originalname) if replaced.cls is not None else test
+        _run(fixtures.get("bus") or item._request.getfixturevalue("bus"), bound, fixtures)
+
+    replaced: pytest.Function = pytest.Function.from_parent(
+        item.parent,
+        name=item.name,
+        callspec=getattr(item, "callspec", None),
+        callobj=run,
+        keywords={mark.name: mark for mark in item.own_markers},
+        fixtureinfo=item._fixtureinfo,
+        originalname=item.originalname,
+    )
+    replaced.own_markers[:] = [mark for mark in item.own_markers if mark.name != "asyncio"]
+    return replaced
+
+
+def _run(bus: "Bus", test: Callable[..., Coroutine[Any, Any, None]], fixtures: Mapping[str, Any]) -> None:
+    async def within() -> None:
+        try:
+            await test(**fixtures)
+        finally:
+            await bus.stop()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(within())

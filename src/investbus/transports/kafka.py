@@ -1,0 +1,207 @@
+"""Apache Kafka: a consumer group that commits only what is finished.
+
+The clients of aiokafka are made anew at each `open`, with the secrets of that moment, and thrown away by `close`. What a
+stay in the group is made of lies in `kafka_membership`; here are its two ends, the producer, and what can be said
+before anything is consumed.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, errors
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.structs import TopicPartition
+
+from investbus import config
+from investbus.errors import TransportDown, TransportRefused
+from investbus.transport import Delivery, Message, SettleCounts, TransportState
+from investbus.transports.kafka_membership import FLUSH_WITHIN, Membership
+from investbus.transports.kafka_security import connection, explained, in_the_clear, why
+
+REQUEST_TIMEOUT = 10.0
+METADATA_AGE = 30.0  # new partitions are seen within this
+FETCH_BYTES = 262_144  # of one partition at a time; a larger record still comes, alone
+NEVER = 2**31 - 1  # milliseconds: aiokafka's watchdog over getmany would leave the group when nobody asks for events
+PUBLISH_WITHIN = 30.0
+GIVE_UP_AFTER = 5.0  # seconds for a client to stop after an error
+
+
+class Kafka:
+    """The `kafka` transport."""
+
+    name: str = "kafka"
+    guarantees: Mapping[str, str] = {
+        "delivery": "at least once: an offset is committed when its event and all before it are finished",
+        "order": "per key, as far as the producer's key keeps it in one partition",
+        "replicas": "as many as the topic has partitions; further ones wait",
+    }
+
+    def __init__(self, settings: config.Kafka, *, drain_cap: float, max_gap: int) -> None:
+        self.source = f"kafka:{settings.topic}"
+        self.counts = SettleCounts()
+        self._settings = settings
+        self._drain_cap = drain_cap
+        self._max_gap = max_gap
+        # Two in a row have to fit into a session, or one lost answer costs the membership.
+        self._request_timeout = min(REQUEST_TIMEOUT, 0.4 * settings.session_timeout)
+        self._heartbeat = min(3.0, settings.session_timeout / 3)
+        self._consumer: Any = None
+        self._membership: Membership | None = None
+        self._producer: Any = None
+        self._producing = asyncio.Lock()
+        self._stopping: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        consumer = await self._started_consumer()
+        try:
+            if findings := await self._looked_up(consumer):
+                raise TransportRefused(findings[0])
+            self._membership = Membership(consumer, self._settings, self.counts, drain_cap=self._drain_cap, max_gap=self._max_gap)
+            self._membership.join()
+            self._consumer = consumer
+        except BaseException:
+            await self._stop(consumer, GIVE_UP_AFTER)
+            raise
+
+    async def receive(self, limit: int) -> list[Delivery]:
+        if self._membership is None:
+            raise TransportDown(f"{self.source} is not open")
+        return await self._membership.receive(limit)
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        try:
+            async with asyncio.timeout(PUBLISH_WITHIN):
+                producer = await self._started_producer()
+                sent = [
+                    await producer.send(
+                        self._settings.topic,
+                        message.body,
+                        key=None if message.key is None else message.key.encode(),
+                        headers=[(name, value.encode()) for name, value in message.headers.items()],
+                    )
+                    for message in messages
+                ]
+                await asyncio.gather(*sent)
+        except errors.MessageSizeTooLargeError as error:
+            raise TransportRefused(f"{self.source}: a message is too large: {error}") from error
+        except (errors.KafkaError, TimeoutError) as error:
+            await self._stop_producer(GIVE_UP_AFTER)  # an idempotent producer that failed may have lost its sequence
+            raise explained(error, self._settings) from error
+
+    async def close(self, flush_timeout: float) -> None:
+        end = asyncio.get_running_loop().time() + flush_timeout
+        membership, self._membership = self._membership, None
+        consumer, self._consumer = self._consumer, None
+        if membership is not None:
+            await membership.leave(flush_timeout)
+        left = max(0.0, end - asyncio.get_running_loop().time())
+        await asyncio.gather(self._stop(consumer, left), self._stop_producer(left))
+
+    def state(self) -> TransportState:
+        if self._membership is None:
+            return TransportState(connected=False, joined=False, reason="not open")
+        return self._membership.state()
+
+    async def check(self) -> list[str]:
+        findings = in_the_clear(self._settings)
+        try:
+            consumer = await self._started_consumer()
+        except TransportRefused as refused:
+            return [*findings, str(refused)]
+        try:
+            return findings + await self._looked_up(consumer)
+        finally:
+            await self._stop(consumer, GIVE_UP_AFTER)
+
+    # ---- the consumer
+
+    async def _started_consumer(self) -> Any:
+        arguments = connection(self._settings, self._request_timeout)
+        # The longest way from a rebalance to joining again: heartbeat that tells of it, drain, last commit, request.
+        rebalance_timeout = self._heartbeat + self._drain_cap + FLUSH_WITHIN + self._request_timeout
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._settings.bootstrap_servers,
+            metadata_max_age_ms=_ms(METADATA_AGE),
+            group_id=self._settings.group,
+            partition_assignment_strategy=(RoundRobinPartitionAssignor,),  # every further one is a JoinGroup more
+            session_timeout_ms=_ms(self._settings.session_timeout),
+            heartbeat_interval_ms=_ms(self._heartbeat),
+            rebalance_timeout_ms=_ms(rebalance_timeout),
+            max_poll_interval_ms=NEVER,
+            max_partition_fetch_bytes=FETCH_BYTES,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            **arguments,
+        )
+        try:
+            await consumer.start()
+        except BaseException as error:
+            await self._stop(consumer, GIVE_UP_AFTER)
+            if isinstance(error, Exception):
+                raise await why(self._settings, arguments) from error
+            raise
+        return consumer
+
+    async def _looked_up(self, consumer: Any) -> list[str]:
+        """What stands in the way of consuming, although the brokers let us in."""
+        findings = []
+        try:
+            async with asyncio.timeout(3 * self._request_timeout):
+                if self._settings.topic not in await consumer.topics():
+                    user = self._settings.security.username
+                    unseen = f', or user "{user}" may not see it' if user else ""
+                    findings.append(f'Kafka: topic "{self._settings.topic}" does not exist{unseen}')
+                await consumer.committed(TopicPartition(self._settings.topic, 0))
+        except errors.GroupAuthorizationFailedError as error:
+            findings.append(str(explained(error, self._settings)))
+        except (errors.KafkaError, TimeoutError) as error:
+            raise explained(error, self._settings) from error
+        return findings
+
+    # ---- the producer
+
+    async def _started_producer(self) -> Any:
+        async with self._producing:
+            if self._producer is None:
+                arguments = connection(self._settings, REQUEST_TIMEOUT)
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self._settings.bootstrap_servers, acks="all", enable_idempotence=True, **arguments
+                )
+                try:
+                    await producer.start()
+                except BaseException as error:
+                    await self._stop(producer, GIVE_UP_AFTER)
+                    if isinstance(error, Exception):
+                        raise await why(self._settings, arguments) from error
+                    raise
+                self._producer = producer
+            return self._producer
+
+    async def _stop_producer(self, within: float) -> None:
+        producer, self._producer = self._producer, None
+        await self._stop(producer, within)
+
+    # ---- stopping
+
+    async def _stop(self, client: Any, within: float) -> None:
+        """Stop a consumer or a producer. Without a broker that can take long: after `within` it goes on behind us."""
+        if client is not None:
+            stopping = asyncio.create_task(_stopped(client))
+            self._stopping.add(stopping)
+            stopping.add_done_callback(self._stopping.discard)
+            await asyncio.wait((stopping,), timeout=within)
+
+
+async def _stopped(client: Any) -> None:
+    try:
+        await client.stop()
+    except (Exception, asyncio.CancelledError):
+        # aiokafka cancels its own fetches and then trips over their cancellation, with its connections still open
+        connections = client._client if isinstance(client, AIOKafkaConsumer) else client.client  # noqa: SLF001
+        await connections.close()
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,155 @@
+"""How a Kafka client logs in, and what it means when it cannot.
+
+aiokafka logs why a broker turned it away, but raises only that it could not connect. So after such a failure every
+broker is asked once more over a bare connection, whose exception tells, and one line of it reaches the operator.
+"""
+
+import asyncio
+import ipaddress
+import ssl
+from typing import Any
+
+from aiokafka import errors
+from aiokafka.abc import AbstractTokenProvider
+from aiokafka.conn import collect_hosts, create_conn
+
+from investbus import config
+from investbus.errors import TransportDown, TransportRefused
+
+CLIENT_ID = "investbus"
+TOKEN_WITHIN = 5.0  # aiokafka asks for a token while it holds the lock of all new connections, and sets no limit
+
+
+class Token(AbstractTokenProvider):  # type: ignore[misc] # its base is Any, for want of types
+    """The bearer token, read anew at every login, since something outside keeps its file fresh."""
+
+    def __init__(self, security: config.KafkaSecurity) -> None:
+        self._security = security
+
+    async def token(self) -> str:
+        async with asyncio.timeout(TOKEN_WITHIN):
+            return await asyncio.to_thread(secret, self._security, "token")
+
+
+def secret(security: config.KafkaSecurity, name: str) -> str:
+    """The secret's value now: a file that was replaced is taken at the next login."""
+    try:
+        value = security.secret(name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise TransportRefused(f"kafka.security.{name}_file cannot be read: {error}") from error
+    if value is None:
+        raise TransportRefused(f"kafka.security.{name} or {name}_file is needed with {security.mechanism}")
+    return value
+
+
+def connection(settings: config.Kafka, request_timeout: float) -> dict[str, Any]:
+    """Keyword arguments of a connection, which consumers and producers take as well."""
+    security = settings.security
+    arguments: dict[str, Any] = {
+        "client_id": CLIENT_ID,
+        "request_timeout_ms": round(request_timeout * 1000),
+        "security_protocol": security.protocol,
+    }
+    if security.protocol.endswith("SSL"):
+        arguments["ssl_context"] = _tls(security)
+    if security.protocol.startswith("SASL"):
+        arguments |= _login(security)
+    return arguments
+
+
+def _login(security: config.KafkaSecurity) -> dict[str, Any]:
+    if security.mechanism is None:
+        raise TransportRefused(f"kafka.security.mechanism is needed with {security.protocol}")
+    if security.mechanism == "OAUTHBEARER":
+        return {"sasl_mechanism": security.mechanism, "sasl_oauth_token_provider": Token(security)}
+    if not security.username:
+        raise TransportRefused(f"kafka.security.username is needed with {security.mechanism}")
+    return {
+        "sasl_mechanism": security.mechanism,
+        "sasl_plain_username": security.username,
+        "sasl_plain_password": secret(security, "password"),
+    }
+
+
+def _tls(security: config.KafkaSecurity) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=security.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise TransportRefused(f"kafka.security.ca_file {security.ca_file}: no CA certificates in it: {error}") from error
+    if security.cert_file is not None:
+        try:
+            context.load_cert_chain(security.cert_file, security.key_file)
+        except (OSError, ssl.SSLError) as error:
+            files = f"{security.cert_file}, {security.key_file}"
+            raise TransportRefused(f"kafka.security.cert_file and key_file ({files}) do not load: {error}") from error
+    return context
+
+
+def in_the_clear(settings: config.Kafka) -> list[str]:
+    """A finding if credentials leave this machine without TLS."""
+    away = [host for host, _, _ in collect_hosts(settings.bootstrap_servers, randomize=False) if not _loopback(host)]
+    if settings.security.protocol != "SASL_PLAINTEXT" or not away:
+        return []
+    return [f"kafka.security.protocol SASL_PLAINTEXT sends credentials in plain text to {', '.join(away)}; use SASL_SSL"]
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def why(settings: config.Kafka, arguments: dict[str, Any]) -> TransportDown:
+    """Why no broker took us. A broker that answered and said no weighs more than one that did not answer."""
+    reasons: list[TransportDown] = []
+    for host, port, _ in collect_hosts(settings.bootstrap_servers, randomize=False):
+        try:
+            probe = await create_conn(host, port, **arguments)
+        except Exception as error:  # whatever a handshake can raise: the operator gets it as one line
+            reasons.append(_unreachable(error, f"Kafka broker {host}:{port}", settings.security))
+        else:
+            probe.close()
+            reasons.append(TransportDown(f"Kafka broker {host}:{port} took a connection only at the second try"))
+    refused = [reason for reason in reasons if isinstance(reason, TransportRefused)]
+    return refused[0] if refused else TransportDown("; ".join(map(str, reasons)))
+
+
+def _unreachable(error: Exception, where: str, security: config.KafkaSecurity) -> TransportDown:
+    match error:
+        case TransportDown():
+            return error
+        case ssl.SSLCertVerificationError():
+            return TransportRefused(f"{where}: its certificate is not valid: {error.verify_message} (kafka.security.ca_file)")
+        case ssl.SSLError():
+            return TransportRefused(f"{where}: no TLS there: {error.reason} (kafka.security.protocol {security.protocol})")
+        case errors.SaslAuthenticationFailed():
+            who = f'user "{security.username}"' if security.username else "the token"
+            return TransportRefused(f"{where} refused {who} with {security.mechanism}: wrong credentials (kafka.security)")
+        case errors.UnsupportedSaslMechanismError():
+            return TransportRefused(f"{where} does not offer {security.mechanism} (kafka.security.mechanism)")
+        case TimeoutError():
+            return TransportDown(f"{where} does not answer")
+        case OSError():
+            return TransportDown(f"{where} cannot be reached: {error.strerror or error}")
+        case errors.KafkaConnectionError():
+            return TransportDown(f"{where} hung up; does that listener speak {security.protocol}? (kafka.security.protocol)")
+    return TransportDown(f"{where}: {type(error).__name__}: {error}")
+
+
+def explained(error: BaseException, settings: config.Kafka) -> TransportDown:
+    """What an error of a running client means."""
+    user = f'user "{settings.security.username}"' if settings.security.username else "this client"
+    match error:
+        case TransportDown():
+            return error
+        case errors.TopicAuthorizationFailedError():
+            return TransportRefused(f'Kafka: {user} is not authorized for topic "{settings.topic}"')
+        case errors.GroupAuthorizationFailedError():
+            return TransportRefused(f'Kafka: {user} is not authorized for group "{settings.group}"')
+        case errors.UnknownTopicOrPartitionError():
+            return TransportRefused(f'Kafka: topic "{settings.topic}" does not exist')
+        case errors.InvalidSessionTimeoutError():
+            limits = "its group.min.session.timeout.ms or group.max.session.timeout.ms"
+            return TransportRefused(f"Kafka: kafka.session_timeout {settings.session_timeout:g} is beyond {limits}")
+    return TransportDown(f"Kafka: {type(error).__name__}: {error}")

@@ -1,0 +1,241 @@
+"""Opens the bus, takes deliveries, and gives everything back in order when it stops. Holds the only reconnect loop.
+
+Transports do not reconnect by themselves: two loops that both try to mend a connection are how consumers end up connected and
+silent. A bus that cannot be reached is no reason to exit: the worker is not ready, says why, and tries again.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+import structlog
+
+from investbus.ambient import Ambient
+from investbus.config import Settings
+from investbus.dispatcher import Dispatcher
+from investbus.errors import StoreError, TransportDown
+from investbus.intake import Intake
+from investbus.metrics import Metrics
+from investbus.retry import RetryPolicy
+from investbus.settle import Settler
+from investbus.store import Store
+from investbus.transport import Delivery, Lease, Transport, TransportState
+from investbus.work import OVERHEAD, Work
+
+log = structlog.get_logger("investbus.worker")
+PIECE = 100  # deliveries decoded in one go: 500 would be a span of 2 ms by itself
+RECEIVE_FOR = 1.0  # seconds that one receive may wait, so that the loop shows that it lives
+FLUSH_TIMEOUT = 5.0  # seconds for the last commits
+RECONNECT = RetryPolicy(first=0.5, factor=2.0, max=15.0, jitter=0.3)
+
+
+class Worker:
+    """One consumer process. `run` ends when `stop` was called, or when the job that `run` was given is done."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        transport: Transport,
+        store: Store | None,
+        intake: Intake,
+        dispatcher: Dispatcher,
+        settler: Settler,
+        metrics: Metrics,
+        ambient: Ambient,
+    ) -> None:
+        self.settings = settings
+        self.transport = transport
+        self.store = store
+        self.dispatcher = dispatcher
+        self.metrics = metrics
+        self.settler = settler
+        self.intake = intake
+        self._ambient = ambient
+        self._leases: set[Lease] = set()
+        self._stop = asyncio.Event()
+        self._receiving = False
+        self._opened = False
+        self.down_reason = "not opened yet"
+        self.store_reason = "not opened yet" if store is not None else ""
+        self.last_received = 0.0
+        self.taken = 0
+        self._active_at = ambient.monotonic()
+        self.beat = ambient.monotonic()
+        self.waits_for = "bus"  # what outside of this process the receive loop waits for; "" while it should show a beat
+        settler.forget = self._forget
+        settler.stored = dispatcher.stored
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the worker drains: not ready, nothing new is taken."""
+        return self._stop.is_set()
+
+    @property
+    def transport_state(self) -> TransportState:
+        """The transport as it says, or not connected while it is not open."""
+        return self.transport.state() if self._opened else TransportState(False, False, self.down_reason)
+
+    @property
+    def transport_reason(self) -> str:
+        """Why the transport is not ready; "" if it is."""
+        state = self.transport_state
+        if state.connected and state.joined:
+            return ""
+        return state.reason or ("not joined yet" if state.connected else "not connected")
+
+    def stop(self) -> None:
+        """Begin to drain; `run` then returns."""
+        self._stop.set()
+
+    async def run(self, until_idle: float | None = None, max_events: int | None = None) -> bool:
+        """Work until stopped, or until nothing has happened for `until_idle` seconds, or `max_events` deliveries were taken and
+        finished. True if nothing had to be cancelled. Raises UnsafeStart, and whatever is a bug.
+        """
+        await self._open_store()
+        self.dispatcher.start()
+        recorders = [asyncio.create_task(self.settler.record_dead())]
+        if self.store is not None:
+            recorders.append(asyncio.create_task(self.settler.record_done()))
+        consumer = asyncio.create_task(self._consume(max_events))
+        stopped = asyncio.create_task(self._stopped(until_idle, max_events))
+        try:
+            await asyncio.wait((stopped, consumer, self.dispatcher.crashed, *recorders), return_when="FIRST_COMPLETED")
+            return await self._shut_down(consumer)
+        finally:
+            for task in (stopped, consumer, *recorders):
+                task.cancel()
+            for task in (consumer, *recorders):
+                if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                    raise error
+            if self.dispatcher.crashed.done():
+                self.dispatcher.crashed.result()
+
+    # ---- taking
+
+    async def _consume(self, max_events: int | None) -> None:
+        failures = 0
+        while not self.stopping:
+            try:
+                self.waits_for = "bus"
+                await self.transport.open()
+                self._opened, self.down_reason, failures = True, "", 0
+                log.info("connected", transport=self.transport.name, source=self.transport.source)
+                await self._receive(max_events)
+                return
+            except TransportDown as error:
+                failures += 1
+                if self.down_reason != str(error):
+                    log.warning("the bus is not there; trying again", transport=self.transport.name, reason=str(error))
+                self.down_reason = str(error)
+            self._opened = False
+            with suppress(TransportDown):
+                await self.transport.close(FLUSH_TIMEOUT)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), RECONNECT.wait(failures, self._ambient.chance()))
+            self.metrics.reconnects.labels(self.transport.name).inc()
+
+    async def _receive(self, max_events: int | None) -> None:
+        while not self.stopping and (max_events is None or self.taken < max_events):
+            self.beat, self.waits_for = self._ambient.monotonic(), "room"
+            limit = await self.dispatcher.room()
+            if max_events is not None:
+                limit = min(limit, max_events - self.taken)
+            self.beat, self.waits_for = self._ambient.monotonic(), ""
+            try:
+                async with asyncio.timeout(RECEIVE_FOR):
+                    self._receiving = True
+                    deliveries = await self.transport.receive(limit)
+            except TimeoutError:
+                continue
+            finally:
+                self._receiving = False
+            await self._take(deliveries)
+
+    async def _take(self, deliveries: Sequence[Delivery]) -> None:
+        self.last_received = self._ambient.wall()
+        self._active_at = self._ambient.monotonic()
+        self.taken += len(deliveries)
+        self.metrics.deliveries += len(deliveries)
+        for delivery in deliveries:
+            if delivery.lease not in self._leases:
+                self._leases.add(delivery.lease)
+                delivery.lease.on_closing(self._lease_closes)
+        at = 0
+        while at < len(deliveries):
+            self.waits_for = "room"
+            await self.dispatcher.room()
+            piece = self._piece(deliveries, at)
+            at += len(piece)
+            self.waits_for = "store"
+            self.dispatcher.submit(await self.intake.take(piece))
+            await self.dispatcher.breathe()
+
+    def _piece(self, deliveries: Sequence[Delivery], start: int) -> Sequence[Delivery]:
+        """As many of the deliveries as the backlog's bytes have room for, and at least one."""
+        room = self.settings.dispatch.backlog_bytes - self.dispatcher.bytes
+        end = start
+        while end < len(deliveries) and end - start < PIECE:
+            room -= len(deliveries[end].body) + OVERHEAD
+            if room < 0 and end > start:
+                break
+            end += 1
+        return deliveries[start:end]
+
+    def _lease_closes(self, lease: Lease) -> None:
+        self._leases.discard(lease)
+        self.dispatcher.drop(lease)
+
+    # ---- store
+
+    async def _open_store(self) -> None:
+        """Open the store, however long it takes: without it nothing may be acked."""
+        failures = 0
+        while self.store is not None and not self.stopping:
+            try:
+                await self.store.open()
+            except StoreError as error:
+                failures += 1
+                if self.store_reason != str(error):
+                    log.error("the store cannot be opened; trying again", error=str(error))
+                self.store_reason = str(error)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), RECONNECT.wait(failures, self._ambient.chance()))
+                continue
+            self.store_reason = ""
+            return
+
+    def _forget(self, work: Work) -> None:
+        self.intake.forget(work)
+        self.dispatcher.forget(work)
+
+    # ---- stopping
+
+    async def _stopped(self, until_idle: float | None, max_events: int | None) -> None:
+        """Until somebody says stop or the job is done."""
+        while not self._stop.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), 0.1 if until_idle or max_events else None)
+            now = self._ambient.monotonic()
+            if self.dispatcher.unfinished or self.transport_reason:
+                self._active_at = now
+                continue
+            if max_events is not None and self.taken >= max_events:
+                return
+            if until_idle is not None and now - self._active_at >= until_idle:
+                return
+
+    async def _shut_down(self, consumer: asyncio.Task[None]) -> bool:
+        self._stop.set()
+        log.info("draining", running=self.dispatcher.running, unfinished=self.dispatcher.unfinished)
+        if self._receiving:
+            consumer.cancel()  # a cancelled receive loses nothing
+        drained, _ = await asyncio.gather(
+            self.dispatcher.drain(self.settings.shutdown.grace), asyncio.wait((consumer,), timeout=FLUSH_TIMEOUT)
+        )
+        with suppress(TransportDown):
+            await self.transport.close(FLUSH_TIMEOUT)
+        if self.store is not None and not self.store_reason:
+            with suppress(StoreError):
+                await self.store.close()
+        log.info("stopped", clean=drained)
+        return drained

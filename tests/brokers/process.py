@@ -1,0 +1,147 @@
+"""A broker as a child process: its ports, its log, its signals.
+
+A test run may end by SIGKILL, and then no fixture finalizer runs. So the kernel ends the child (`guard.py`), the
+kernel frees its ports (abstract sockets) and the kernel unlocks its folder (`flock`): nothing here relies on being
+cleaned up.
+"""
+
+import fcntl
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+LOOPBACK = "127.0.0.1"
+TEST_PORTS = range(20001, 32768)  # below the range from which the kernel takes ports of outgoing connections
+GUARD = Path(__file__).with_name("guard.py")
+
+
+def free_port() -> int:
+    """Lease a free port until this process ends; other test processes of this machine see the lease and pass it by."""
+    for port in random.sample(TEST_PORTS, len(TEST_PORTS)):
+        lease = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            lease.bind(f"\0investbus-test-port-{port}")  # an abstract name: no file, gone with this process
+            with socket.socket() as probe:
+                probe.bind((LOOPBACK, port))
+        except OSError:
+            lease.close()
+            continue
+        lease.detach()  # stays open as long as this process lives
+        return port
+    raise RuntimeError(f"no free port from {TEST_PORTS.start} to {TEST_PORTS.stop - 1} on {LOOPBACK}")
+
+
+def wait_until(
+    ready: Callable[[], bool], limit: float, name: str, alive: Callable[[], bool], last_words: Callable[[], str]
+) -> None:
+    end = time.monotonic() + limit
+    while not ready():
+        if not alive():
+            raise RuntimeError(f"{name} ended while starting: {last_words()}")
+        if time.monotonic() > end:
+            raise TimeoutError(f"{name} was not ready within {limit:g} s: {last_words()}")
+        time.sleep(0.1)
+
+
+class Process:
+    """One program on one folder, started, stopped and killed any number of times; never two on the same folder."""
+
+    def __init__(self, name: str, argv: Sequence[str], folder: Path) -> None:
+        self.name = name
+        self.log = folder / "output.log"
+        self._argv = list(argv)
+        self._folder = folder
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._alive().pid
+
+    @property
+    def running(self) -> bool:
+        """True also while paused."""
+        return self._child is not None and self._child.poll() is None
+
+    def start(self, ready: Callable[[], bool], limit: float = 90.0) -> None:
+        """Start and wait for `ready`: something that a client does. An open port alone says nothing."""
+        if self.running:
+            raise RuntimeError(f"{self.name} is running already (pid {self.pid})")
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError(f"start {self.name} from the main thread: it dies with the thread that starts it")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self._locked() as lock:
+            self._child = self._spawn(lock)
+        try:
+            wait_until(ready, limit, self.name, lambda: self.running, self._last_words)
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self, grace: float = 15.0) -> None:
+        """End it politely, and after `grace` seconds by force. A paused one is woken first, or it would not hear."""
+        if not self.running:
+            return
+        child = self._alive()
+        child.send_signal(signal.SIGCONT)
+        child.send_signal(signal.SIGTERM)
+        try:
+            child.wait(grace)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """What a power cut does to it, and to whatever it has forked."""
+        if self.running:
+            child = self._alive()
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+    def pause(self) -> None:
+        """Freeze it: its port stays open and nothing answers."""
+        self._alive().send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._alive().send_signal(signal.SIGCONT)
+
+    def _alive(self) -> subprocess.Popen[bytes]:
+        if self._child is None or self._child.poll() is not None:
+            raise RuntimeError(f"{self.name} is not running")
+        return self._child
+
+    def _locked(self) -> IO[bytes]:
+        """The lock of the folder. The child inherits it: held as long as the child lives, whatever becomes of us."""
+        lock = (self._folder / ".lock").open("wb")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise RuntimeError(f"{self._folder}: another {self.name} runs here; give each its own folder") from None
+        return lock
+
+    def _spawn(self, lock: IO[bytes]) -> subprocess.Popen[bytes]:
+        guarded = [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), *self._argv]
+        with self.log.open("ab") as output:
+            return subprocess.Popen(
+                guarded,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self._folder,
+                start_new_session=True,  # Ctrl-C is for the tests, and a group of its own takes its forks along
+                pass_fds=[lock.fileno()],
+            )
+
+    def _last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()
+        telling = [line for line in lines if line.strip() and not line[0].isspace()]  # not the frames of a stack trace
+        return f"{telling[-1] if telling else 'no output'} (all of it in {self.log})"

@@ -1,0 +1,123 @@
+"""What a broker process promises before it is a broker: it never outlives the tests, and never shares a folder or a port."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.brokers.process import TEST_PORTS, Process, free_port
+
+ROOT = Path(__file__).parents[2]
+DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+STARTER = """
+import sys, time
+from pathlib import Path
+from tests.brokers.process import Process
+child = Process("sleeper", ["sleep", "60"], Path(sys.argv[1]))
+child.start(lambda: True)
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def sleeper(folder: Path) -> Process:
+    return Process("sleeper", ["sleep", "60"], folder)
+
+
+def state(pid: int) -> str:
+    """The kernel's letter for it: S asleep, T stopped, Z ended and not yet fetched; empty when gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return ""
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 5.0
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.02)
+    return holds()
+
+
+def test_a_child_dies_with_the_test_process_even_if_that_is_killed(tmp_path: Path) -> None:
+    starter = subprocess.Popen([sys.executable, "-c", STARTER, tmp_path], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    with starter:
+        assert starter.stdout is not None
+        child = int(starter.stdout.readline())
+        assert state(child) == "S"
+        starter.send_signal(signal.SIGKILL)
+    assert eventually(lambda: state(child) in ("", "Z"))
+
+
+def test_one_folder_takes_one_process(tmp_path: Path) -> None:
+    first, second = sleeper(tmp_path), sleeper(tmp_path)
+    first.start(lambda: True)
+    try:
+        with pytest.raises(RuntimeError, match="another sleeper runs here"):
+            second.start(lambda: True)
+    finally:
+        first.kill()
+    second.start(lambda: True)
+    second.kill()
+
+
+def test_a_started_process_is_not_started_again(tmp_path: Path) -> None:
+    process = sleeper(tmp_path)
+    process.start(lambda: True)
+    try:
+        with pytest.raises(RuntimeError, match="is running already"):
+            process.start(lambda: True)
+    finally:
+        process.kill()
+
+
+def test_a_thread_may_not_start_what_would_die_with_it(tmp_path: Path) -> None:
+    process, refused = sleeper(tmp_path), []
+
+    def start() -> None:
+        with pytest.raises(RuntimeError, match="main thread") as error:
+            process.start(lambda: True)
+        refused.append(error)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    assert refused
+    assert not process.running
+
+
+def test_stop_is_heard_by_a_paused_process_and_forced_on_a_deaf_one(tmp_path: Path) -> None:
+    paused, deaf = sleeper(tmp_path / "paused"), Process("deaf", [sys.executable, "-c", DEAF], tmp_path / "deaf")
+    paused.start(lambda: True)
+    deaf.start(lambda: "deaf" in deaf.log.read_text())
+    paused.pause()
+    assert eventually(lambda: state(paused.pid) == "T")
+    began = time.monotonic()
+    paused.stop(grace=10.0)
+    assert time.monotonic() - began < 5.0
+    deaf.stop(grace=0.2)
+    assert (paused.running, deaf.running) == (False, False)
+
+
+def test_a_failed_start_says_why_and_leaves_nothing_running(tmp_path: Path) -> None:
+    process = Process("fail", ["sh", "-c", "echo no space left; echo '  at frame'; exit 1"], tmp_path)
+    with pytest.raises(RuntimeError, match=r"fail ended while starting: no space left \(all of it in .*output\.log\)"):
+        process.start(lambda: False)
+    never = sleeper(tmp_path)
+    with pytest.raises(TimeoutError, match=r"sleeper was not ready within 0\.1 s"):
+        never.start(lambda: False, limit=0.1)
+    assert not never.running
+
+
+def test_ports_are_leased_once_over_all_test_processes() -> None:
+    ours = {free_port() for _ in range(50)}
+    script = "from tests.brokers.process import free_port; print(*[free_port() for _ in range(50)])"
+    theirs = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert len(ours) == 50
+    assert ours.isdisjoint(map(int, theirs.stdout.split()))
+    assert ours <= set(TEST_PORTS)

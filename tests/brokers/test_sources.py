@@ -1,0 +1,80 @@
+"""Which broker is taken where, and what is said if there is none; without starting any."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.brokers.kafka_container import engine_answers
+from tests.brokers.missing import REASONS, Missing, refuse
+from tests.brokers.sources import open_kafka
+
+
+@pytest.fixture
+def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No program on the PATH, nothing cached, no container engine, no address given; the folder of the PATH."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+    monkeypatch.delenv("TEST_KAFKA", raising=False)
+    return tmp_path / "bin"
+
+
+def program(folder: Path, name: str, script: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def java(folder: Path, version: str) -> None:
+    program(folder, "java", f"echo 'openjdk version \"{version}\"' >&2")
+
+
+def reason(folder: Path) -> str:
+    with pytest.raises(Missing) as missing:
+        open_kafka(folder)
+    assert "\n" not in str(missing.value)
+    assert "TEST_KAFKA" in str(missing.value)
+    return str(missing.value)
+
+
+def test_a_bare_machine_is_told_what_is_missing(bare_machine: Path, tmp_path: Path) -> None:
+    assert "there is no java" in reason(tmp_path)
+    java(bare_machine, "11.0.2")
+    assert "java 11 is too old, 17 is needed" in reason(tmp_path)
+    java(bare_machine, "17.0.15")
+    assert "there is no mvn to fetch them" in reason(tmp_path)
+    program(bare_machine, "mvn", "echo '[ERROR] offline'; exit 1")
+    assert "mvn could not fetch its jars ([ERROR] offline)" in reason(tmp_path)
+    assert not engine_answers()
+
+
+def test_a_failed_fetch_is_not_taken_for_the_jars(bare_machine: Path, tmp_path: Path) -> None:
+    java(bare_machine, "17.0.15")
+    program(bare_machine, "mvn", "exit 1")
+    assert "mvn could not fetch" in reason(tmp_path)
+    assert [path.suffix for path in (tmp_path / "cache" / "investbus-lab").iterdir()] == [".lock"]
+
+
+def test_an_address_is_taken_before_anything_else(
+    bare_machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_KAFKA", "127.0.0.1:1")
+    monkeypatch.setattr("tests.brokers.kafka_node.PATIENCE", 0.1)
+    with pytest.raises(TimeoutError, match=r"TEST_KAFKA=127\.0\.0\.1:1.*no Kafka broker answers there"):
+        open_kafka(tmp_path)
+    with pytest.raises(Missing, match="there is no java"):
+        open_kafka(tmp_path, own=True)
+    with pytest.raises(Missing, match="there is no java"):
+        open_kafka(tmp_path, security="scram_tls")
+
+
+def test_missing_skips_loudly_but_fails_where_brokers_are_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.brokers.missing.REASONS", said := dict(REASONS))
+    monkeypatch.delenv("REQUIRE_BROKERS", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no broker here"):
+        refuse(Missing("no broker here"))
+    assert "no broker here" in said
+    monkeypatch.setenv("REQUIRE_BROKERS", "1")
+    with pytest.raises(pytest.fail.Exception, match="no broker here"):
+        refuse(Missing("no broker here"))
