@@ -11,7 +11,7 @@ from investbus.dispatcher import Dispatcher
 from investbus.event import Event
 from investbus.gatehouse import Gatehouse
 from investbus.metrics import RouteCounts
-from investbus.outcome import Dead, Duplicate, Outcome
+from investbus.outcome import Dead, Done, Duplicate, Ending, Outcome
 from investbus.retry import RetryPolicy
 from investbus.settle import settle
 from investbus.testing import VirtualLoop
@@ -26,12 +26,12 @@ class Lanes:
     """Submits events `(key, number)` and notes how each ended."""
 
     def __init__(
-        self, handler: Handler, *, timeout: float = 20.0, needs: tuple[str, ...] = (), gate: GateSettings | None = None, **dispatch: Any
+        self, handler: Handler, *, timeout: float = 20.0, needs: tuple[str, ...] = (), **dispatch: Any
     ) -> None:
         clock = asyncio.get_running_loop().time
         ambient = Ambient(clock, clock, lambda: 0.0)
         self.clock = clock
-        self.gatehouse = Gatehouse(gate or GateSettings(), ambient)
+        self.gatehouse = Gatehouse(GateSettings(), ambient)
         self.dispatcher = Dispatcher(
             Dispatch(**dispatch), self.gatehouse, Resources(None, 0.0), ambient, self._finish, self._release
         )
@@ -74,7 +74,8 @@ class Lanes:
         self.endings.append((work.event.id, type(outcome).__name__))
         if isinstance(outcome, Dead):
             self.dispatcher.stored(work)
-        settle(work.delivery, self.counts, "dead" if isinstance(outcome, Dead) else "duplicate" if isinstance(outcome, Duplicate) else "done")
+        endings: dict[type, Ending] = {Done: "done", Duplicate: "duplicate", Dead: "dead"}
+        settle(work.delivery, self.counts, endings[type(outcome)])
         self.dispatcher.forget(work)
 
     def _release(self, work: Work) -> None:

@@ -85,7 +85,6 @@ def test_full_is_recognised_however_it_is_written(sent: str) -> None:
 
 def test_full_is_the_exact_number() -> None:
     assert Decimal("1e100") == FULL == 10**100
-    assert Decimal(1e100) != FULL
     assert divest("1" + "0" * 99 + "1").divest_amount != FULL
 
 
@@ -189,7 +188,7 @@ def test_an_event_has_one_canonical_name_and_no_name_is_used_twice() -> None:
     assert len(names) == len(set(names))
     for event in all_known():
         assert {canonical(name) for name in (event.name, *event.aliases)} == {event.name}
-        assert {known(name) for name in (event.name, *event.aliases)} == {event}
+        assert all(known(name) is event for name in (event.name, *event.aliases))
         assert event.name.count(".") == 1
 
 

@@ -19,7 +19,7 @@ def test_closes_after_failures_in_a_row_and_opens_at_an_answer() -> None:
 def test_one_probe_per_interval() -> None:
     gate = Gate("api", failures=1, probe_every=5.0, retry_after_max=600.0)
     gate.failed(0.0)
-    taken = [now for now in range(0, 31) if gate.take_probe(float(now))]
+    taken = [now for now in range(31) if gate.take_probe(float(now))]
     assert taken == [5, 10, 15, 20, 25, 30]
 
 

@@ -33,7 +33,7 @@ def naive(registered: list[str], name: str) -> str | None:
             return canonical(one)
     for pattern in (
         official.split(".")[0] + ".*",
-        name.split(".")[0] + ".*",
+        name.split(".", maxsplit=1)[0] + ".*",
         "*." + official.split(".")[1],
         "*." + name.split(".")[1],
         "*.*",

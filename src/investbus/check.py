@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from investbus.ambient import Ambient
+from investbus.ambient import real
 from investbus.config import RouteOverride, Settings
 from investbus.errors import ApiUnavailable, StoreError
 from investbus.metrics import Metrics
@@ -56,11 +56,11 @@ def loopback(url: str) -> bool:
         return host == "localhost"
 
 
-async def connected(settings: Settings, transport: Transport, store: Store | None, ambient: Ambient) -> list[str]:
+async def connected(settings: Settings, transport: Transport, store: Store | None) -> list[str]:
     """What bus, API and store say. Raises TransportDown, ApiUnavailable or StoreError where one is not reachable."""
     findings = [f"{transport.name}: {line}" for line in await transport.check()]
     if settings.api is not None:
-        client = Client(settings.api, Metrics(settings.transport), ambient, answered=lambda: None)
+        client = Client(settings.api, Metrics(settings.transport), real(), answered=lambda: None)
         try:
             await client.log_in()
         except ApiUnavailable as error:

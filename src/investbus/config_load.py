@@ -5,7 +5,6 @@ and all of them at once. Environment variables and `--set` go one by one through
 list or a section.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,11 @@ from pydantic_settings import EnvSettingsSource, SettingsError
 
 from investbus.config import ENV_PREFIX, RouteOverride, Settings
 from investbus.config_file import Key, Layer, read
-from investbus.config_rules import LATER, NOT_YET, broken_rules, dotted, in_words, keys, known, unknown_key, variable
+from investbus.config_rules import broken_rules, dotted, in_words, known, unknown_key, unknown_variable
 from investbus.errors import ConfigError
-from investbus.plugins import near
 
 CONFIG_VARIABLE = "INVESTBUS_CONFIG"
 DEFAULT_FILE = Path("investbus.yaml")
-_OF_KUBERNETES = re.compile(r"_(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*)$")
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -32,15 +29,29 @@ class Loaded(msgspec.Struct, frozen=True):
     origins: dict[str, str]
 
 
+class _Mistakes(msgspec.Struct):
+    """Lines for the user, and which keys were probably meant by unknown ones: those are not also reported as missing."""
+
+    lines: list[str] = []
+    meant: set[Key] = set()
+
+    def unknown(self, place: str, said: tuple[str, Key | None]) -> None:
+        what, meant = said
+        self.lines.append(f"{place}: {what}")
+        if meant:
+            self.meant.update(meant[:length] for length in range(1, len(meant) + 1))
+
+
 def load(path: Path | None, sets: Sequence[str], env: Mapping[str, str]) -> Loaded:
     """Read everything. Raises ConfigError with a line for each mistake: place, key, what to do."""
-    mistakes: list[str] = []
+    mistakes = _Mistakes()
     tree: dict[str, Any] = {}
     places: dict[Key, str] = {}
     for layer in (_file(path, env), _environment(env, mistakes), _flags(sets, mistakes)):  # what comes later wins
         unknown_keys: list[Key] = []
         _merge(tree, known(layer.tree, Settings, unknown_keys))
-        mistakes += (_unknown(key, layer.places) for key in unknown_keys)
+        for key in unknown_keys:
+            _report(key, _at(key, layer.places), mistakes)
         _cover(places, layer.places)
     faults = list(broken_rules(tree))
     settings = None
@@ -48,10 +59,19 @@ def load(path: Path | None, sets: Sequence[str], env: Mapping[str, str]) -> Load
         settings = Settings(**tree)
     except ValidationError as error:
         faults = [*map(in_words, error.errors()), *faults]
-    mistakes += (f"{_at(key, places)}{dotted(key)}: {what}" for key, what in faults)
-    if mistakes or settings is None:
-        raise ConfigError(list(dict.fromkeys(mistakes)))
+    for key, what in faults:
+        if key in places or not {key, (*key[:-1], f"{key[-1]}_file")} & mistakes.meant:
+            mistakes.lines.append(f"{_at(key, places)}{dotted(key)}: {what}")
+    if mistakes.lines or settings is None:
+        raise ConfigError(list(dict.fromkeys(mistakes.lines)))
     return Loaded(settings, {dotted(key): places.get(key, "default") for key in _values(settings)})
+
+
+def _report(key: Key, at: str, mistakes: _Mistakes) -> None:
+    if at.startswith(ENV_PREFIX):
+        mistakes.unknown(at.removesuffix(": "), unknown_variable(at.removesuffix(": ")))
+    else:
+        mistakes.unknown(f"{at}{dotted(key)}", unknown_key(key))
 
 
 def _file(path: Path | None, env: Mapping[str, str]) -> Layer:
@@ -62,29 +82,29 @@ def _file(path: Path | None, env: Mapping[str, str]) -> Layer:
     return read(DEFAULT_FILE, "the default") if DEFAULT_FILE.exists() else Layer()
 
 
-def _environment(env: Mapping[str, str], mistakes: list[str]) -> Layer:
+def _environment(env: Mapping[str, str], mistakes: _Mistakes) -> Layer:
     layer = Layer()
     for name in sorted(env, key=len):  # a section as a whole comes before its single keys, which then win
         if not name.upper().startswith(ENV_PREFIX) or name == CONFIG_VARIABLE:
             continue
         tree = _from_text(name.lower(), env[name], name, mistakes)
         if tree is None:
-            mistakes.append(_unknown_variable(name))
+            mistakes.unknown(name, unknown_variable(name))
         else:
             _merge(layer.tree, tree)
             _cover(layer.places, dict.fromkeys(_leaves(tree), name))
     return layer
 
 
-def _flags(sets: Sequence[str], mistakes: list[str]) -> Layer:
+def _flags(sets: Sequence[str], mistakes: _Mistakes) -> Layer:
     layer = Layer()
     for text in sets:
         name, equals, value = text.partition("=")
         key = _split(name)
         if not equals:
-            mistakes.append(f"--set {name}: write it as key=value, such as --set ops.port=9465")
+            mistakes.lines.append(f"--set {name}: write it as key=value, such as --set ops.port=9465")
         elif (tree := _from_text(ENV_PREFIX.lower() + "__".join(key), value, f"--set {name}", mistakes)) is None:
-            mistakes.append(f"--set: {name}: {unknown_key(key)}")
+            mistakes.unknown(f"--set: {name}", unknown_key(key))
         else:
             _merge(layer.tree, tree)
             _cover(layer.places, dict.fromkeys(_leaves(tree), "--set"))
@@ -100,32 +120,15 @@ def _split(name: str) -> Key:
     return (first, *rest)
 
 
-def _from_text(name: str, text: str, place: str, mistakes: list[str]) -> dict[str, Any] | None:
+def _from_text(name: str, text: str, place: str, mistakes: _Mistakes) -> dict[str, Any] | None:
     """The tree that one variable stands for; None if there is no such variable."""
     source = EnvSettingsSource(Settings)
     source.env_vars = {name: text}
     try:
         return source() or None
     except SettingsError:
-        mistakes.append(f'{place}: must be a section as JSON, such as {{"key": "value"}}')
+        mistakes.lines.append(f'{place}: must be a section as JSON, such as {{"key": "value"}}')
         return {}
-
-
-def _unknown(key: Key, places: Mapping[Key, str]) -> str:
-    at = _at(key, places)
-    if at.startswith(ENV_PREFIX):
-        return _unknown_variable(at.removesuffix(": "))
-    return f"{at}{dotted(key)}: {unknown_key(key)}"
-
-
-def _unknown_variable(name: str) -> str:
-    word = name.upper().removeprefix(ENV_PREFIX)
-    if word.lower().startswith(LATER):
-        return f"{name}: {NOT_YET}"
-    if _OF_KUBERNETES.search(name):
-        return f"{name}: is no setting; Kubernetes sets it for a Service, write enableServiceLinks: false into the pod"
-    found = near(word, [variable(key).removeprefix(ENV_PREFIX) for key in keys()])
-    return f"{name}: unknown variable; " + (f"did you mean {ENV_PREFIX}{found}?" if found else "no setting is called so")
 
 
 def _at(key: Key, places: Mapping[Key, str]) -> str:

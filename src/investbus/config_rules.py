@@ -12,15 +12,21 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from investbus.config import Settings
+from investbus.config import ENV_PREFIX, Settings
 from investbus.config_file import Key
 from investbus.plugins import is_known, near, unknown
 
 LATER = ("rabbitmq", "servicebus")  # transports of the documented configuration that this version does not have
 NOT_YET = "this version has no such transport; kafka, file and memory are built in"
 NEEDED = {"kafka": ("bootstrap_servers", "topic", "group"), "file": ("path",)}  # transports whose section is mandatory
-CREDENTIALS = {"PLAIN": ("username", "password"), "OAUTHBEARER": ("token",)}  # what a SASL mechanism needs; SCRAM as PLAIN
+CREDENTIALS = {  # what a SASL mechanism needs
+    "PLAIN": ("username", "password"),
+    "SCRAM-SHA-256": ("username", "password"),
+    "SCRAM-SHA-512": ("username", "password"),
+    "OAUTHBEARER": ("token",),
+}
 
+_OF_KUBERNETES = re.compile(r"(^|_)(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*)$")
 _FORMS = {  # what a pattern or a hook in the models means
     "api.base_url": "must be https://HOST or https://HOST/PATH, without user, query or fragment",
     "store.url": "must be sqlite:///PATH",
@@ -43,7 +49,7 @@ _WORDS = {
     "dict_type": "must be a section of keys",
     "model_type": "must be a section of keys",
     "path_type": "must be a path",
-    "literal_error": "must be one of {expected}",
+    "literal_error": "must be {expected}",
     "greater_than": "must be greater than {gt:g}",
     "greater_than_equal": "must be at least {ge:g}",
     "less_than_equal": "must be at most {le:g}",
@@ -57,7 +63,7 @@ def dotted(key: Key) -> str:
 
 def variable(key: Key) -> str:
     """The environment variable that sets `key`."""
-    return "INVESTBUS_" + "__".join(key).upper()
+    return ENV_PREFIX + "__".join(key).upper()
 
 
 def in_words(error: ErrorDetails) -> tuple[Key, str]:
@@ -111,19 +117,32 @@ def keys(model: type[BaseModel] = Settings, at: Key = ()) -> Iterator[Key]:
             yield from keys(inner, (*at, name))
 
 
-def unknown_key(key: Key) -> str:
-    """What to write instead of `key`: the nearest of its section, else the same word in another section."""
+def unknown_key(key: Key) -> tuple[str, Key | None]:
+    """What to say of `key`, and which key was meant: the same word in another section, else the nearest of its own."""
     if key[0] in LATER:
-        return NOT_YET
+        return NOT_YET, None
     model: type[BaseModel] = Settings
     for name in key[:-1]:
         field = model.model_fields.get(name)
         model = (section(field.annotation)[0] if field else None) or model
+    if elsewhere := [one for one in keys() if one[-1] == key[-1]]:
+        return f"unknown key; did you mean {' or '.join(map(dotted, elsewhere))}?", elsewhere[0]
     if found := near(key[-1], model.model_fields):
-        return f"unknown key; did you mean {dotted((*key[:-1], found))}?"
-    if elsewhere := [dotted(one) for one in keys() if one[-1] == key[-1]]:
-        return f"unknown key; did you mean {' or '.join(elsewhere)}?"
-    return f"unknown key; known here: {', '.join(model.model_fields) or 'none'}"
+        return f"unknown key; did you mean {dotted((*key[:-1], found))}?", (*key[:-1], found)
+    return f"unknown key; known here: {', '.join(model.model_fields) or 'none'}", None
+
+
+def unknown_variable(name: str) -> tuple[str, Key | None]:
+    """The same for an environment variable."""
+    word = name.upper().removeprefix(ENV_PREFIX)
+    if word.lower().startswith(LATER):
+        return NOT_YET, None
+    if _OF_KUBERNETES.search(word):
+        return "is no setting but of a Kubernetes Service; the pod needs enableServiceLinks: false", None
+    by_word = {variable(key).removeprefix(ENV_PREFIX): key for key in keys()}
+    if found := near(word, by_word):
+        return f"unknown variable; did you mean {ENV_PREFIX}{found}?", by_word[found]
+    return "unknown variable; no setting has such a name", None
 
 
 def broken_rules(tree: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
@@ -163,16 +182,15 @@ def _sasl(security: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
         yield (*at, "mechanism"), f"is missing; protocol {protocol} needs one, such as SCRAM-SHA-512"
     elif not protocol.startswith("SASL") and mechanism is not None:
         yield (*at, "mechanism"), f"has no effect with protocol {protocol}; use SASL_SSL, or leave it out"
-    elif mechanism is not None:
-        names = CREDENTIALS.get(str(mechanism), CREDENTIALS["PLAIN"])
-        yield from _secrets(security, at, names, "mechanism needs it")
+    else:
+        yield from _secrets(security, at, CREDENTIALS.get(str(mechanism), ()), f"{mechanism} needs it")
 
 
 def _secrets(part: Mapping[str, Any], at: Key, names: tuple[str, ...], why: str) -> Iterator[tuple[Key, str]]:
     for name in names:
         if not {name, f"{name}_file"} & part.keys():
-            twin = f", or {name}_file" if name != "username" else ""
-            yield (*at, name), f"is missing; {why}; set it{twin}"
+            twin = f"; set it or {name}_file" if name != "username" else ""
+            yield (*at, name), f"is missing; {why}{twin}"
 
 
 def _twins(tree: Mapping[str, Any], model: type[BaseModel], at: Key = ()) -> Iterator[tuple[Key, str]]:

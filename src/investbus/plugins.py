@@ -7,6 +7,7 @@ may the module behind it: whatever goes wrong here is one line for that user.
 import difflib
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,6 +36,8 @@ GROUPS: Mapping[Kind, str] = {
     "dialect": "investbus.dialects",
     "handlers": "investbus.handlers",
 }
+_IMPORT_STRING = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
+_LOADERS = (__file__, importlib.__file__, "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
 CLIENTS = {"kafka": "aiokafka"}  # the library that a transport's extra of the same name installs
 
 
@@ -59,8 +62,6 @@ def load_handlers(names: Sequence[str], origin: str = "") -> "list[tuple[str, Ro
     """The routers that `handlers` names, in its order. Raises ConfigError with the mistakes of all of them."""
     from investbus.router import Router
 
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.insert(0, here)
     routers: list[tuple[str, Router]] = []
     mistakes: list[str] = []
     for name in names:
@@ -72,7 +73,7 @@ def load_handlers(names: Sequence[str], origin: str = "") -> "list[tuple[str, Ro
         if isinstance(found, Router):
             routers.append((name, found))
         else:
-            mistakes.append(f'{_at(origin)}handlers: "{name}" is a {type(found).__name__}; an investbus.Router is needed')
+            mistakes.append(f'{_at(origin)}handlers: "{name}" is of type {type(found).__name__}; an investbus.Router is needed')
     if mistakes:
         raise ConfigError(mistakes)
     return routers
@@ -80,7 +81,7 @@ def load_handlers(names: Sequence[str], origin: str = "") -> "list[tuple[str, Ro
 
 def is_known(kind: Kind, name: str) -> bool:
     """Whether there is something under this name; an import string is taken on trust until it is loaded."""
-    return ":" in name or name in BUILT_IN[kind] or name in _installed(kind)
+    return _IMPORT_STRING.fullmatch(name) is not None or name in BUILT_IN[kind] or name in _installed(kind)
 
 
 def unknown(kind: Kind, name: str) -> str:
@@ -88,7 +89,9 @@ def unknown(kind: Kind, name: str) -> str:
     names = [*BUILT_IN[kind], *_installed(kind)]
     if found := near(name, names):
         return f'"{name}" is unknown; did you mean {found}?'
-    return f'"{name}" is unknown; known: {", ".join(names) or "none"}; or give module:attribute'
+    if kind == "handlers":
+        return f'"{name}" is unknown; write module:attribute, such as bank.events:router'
+    return f'"{name}" is unknown; known: {", ".join(names)}'
 
 
 def near(name: str, names: Iterable[str]) -> str:
@@ -105,9 +108,11 @@ def _at(origin: str) -> str:
 
 
 def _load(kind: Kind, name: str, origin: str) -> Any:
-    spec = name if ":" in name else BUILT_IN[kind].get(name) or _installed(kind).get(name)
+    spec = BUILT_IN[kind].get(name) or (name if _IMPORT_STRING.fullmatch(name) else _installed(kind).get(name))
     if spec is None:
         raise ConfigError([f"{_at(origin)}{kind}: {unknown(kind, name)}"])
+    if name not in BUILT_IN[kind] and (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
     module_name, _, attribute = spec.partition(":")
     label = f'{_at(origin)}{kind}: "{name}"'
     module = _module(module_name, label, CLIENTS.get(name, ""))
@@ -129,18 +134,18 @@ def _module(name: str, label: str, client: str) -> Any:
             raise
         if missing and f"{name}.".startswith(f"{missing}."):
             raise ConfigError([f"{label}: there is no module {missing}, neither in {os.getcwd()} nor installed"]) from None
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError([f"{label}: {_place(error)}: {reason}"]) from None
+        said = error.msg if isinstance(error, SyntaxError) else error
+        reason = " ".join(f"{type(error).__name__}: {said}".split())
+        raise ConfigError([f"{label}: {_place(error)}{reason}"]) from None
 
 
 def _place(error: BaseException) -> str:
     """file:line of the innermost frame in the current folder, where the mistake probably is, else of the innermost at all."""
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{_relative(error.filename)}:{error.lineno}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+        return f"{_relative(error.filename)}:{error.lineno}: "
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in _LOADERS]
     own = [frame for frame in frames if not os.path.isabs(_relative(frame.filename))]
-    frame = (own or frames)[-1]
-    return f"{_relative(frame.filename)}:{frame.lineno}"
+    return next((f"{_relative(frame.filename)}:{frame.lineno}: " for frame in reversed(own or frames)), "")
 
 
 def _relative(path: str) -> str:

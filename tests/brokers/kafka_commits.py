@@ -31,7 +31,7 @@ class StepBack(NamedTuple):
 
 
 class Sampler:
-    """Looks again and again, in a thread of its own, as long as the `with` block lasts, and once more at its end."""
+    """Looks at both ends of the `with` block, and in between again and again, in a thread of its own."""
 
     def __init__(self, settings: Settings, group: str, topic: str, partitions: int) -> None:
         self.samples: list[Sample] = []
@@ -52,6 +52,7 @@ class Sampler:
         ]
 
     def __enter__(self) -> Self:
+        self._look()
         self._thread.start()
         return self
 

@@ -1,10 +1,11 @@
 """Apache Kafka in a container, for machines with an engine but without Java."""
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 from testcontainers.core.container import DockerContainer
-from testcontainers.core.docker_client import DockerClient
+from testcontainers.core.docker_client import DockerClient, get_docker_host
 
 from tests.brokers.kafka_jars import VERSION, WHAT_TO_DO
 from tests.brokers.kafka_settings import FOR_TESTS, LISTENERS, Security, one_node
@@ -16,10 +17,18 @@ CLUSTER = "AAAAAAAAAAAAAAAAAAAAAA"  # a node on its own has nobody to be confuse
 
 
 def engine_answers() -> bool:
+    host = get_docker_host() or "unix:///var/run/docker.sock"
+    if host.startswith("unix://") and not _is_listening(host.removeprefix("unix://")):
+        return False  # asked here, because the engine's client leaks its socket over a refusal
     try:
         return bool(DockerClient().client.ping())
     except Exception:  # whatever its client has to say: there is no engine to be used
         return False
+
+
+def _is_listening(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
 
 
 class KafkaContainer:

@@ -33,7 +33,6 @@ class KafkaProcess:
         self._properties = folder / "server.properties"
         self._ports = {name: free_port() for name in (*LISTENERS[security], "CONTROLLER")}
         self.addresses = {name: f"{LOOPBACK}:{self._ports[name]}" for name in LISTENERS[security]}
-        self.ca = make_certificates(folder / "tls").ca if security == "scram_tls" else None
         self._java = [
             java(),
             f"-Xms{min(heap_mb, 64)}m",
@@ -46,6 +45,7 @@ class KafkaProcess:
             "-cp",
             f"{jars()}/*",
         ]
+        self.ca = make_certificates(folder / "tls").ca if security == "scram_tls" else None
         self._process = Process("Kafka", [*self._java, "kafka.Kafka", str(self._properties)], folder)
 
     @property

@@ -39,8 +39,8 @@ FOR_TESTS = {
     "share.coordinator.state.topic.min.isr": "1",
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
-    "broker.session.timeout.ms": "3000",
-    "broker.heartbeat.interval.ms": "500",
+    "broker.session.timeout.ms": "1500",  # a killed broker may come back only when it is given up
+    "broker.heartbeat.interval.ms": "300",
 }
 
 

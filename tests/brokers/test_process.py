@@ -49,8 +49,9 @@ def test_a_child_dies_with_the_test_process_even_if_that_is_killed(tmp_path: Pat
     with starter:
         assert starter.stdout is not None
         child = int(starter.stdout.readline())
-        assert state(child) == "S"
+        is_asleep = eventually(lambda: state(child) == "S")
         starter.send_signal(signal.SIGKILL)
+    assert is_asleep
     assert eventually(lambda: state(child) in ("", "Z"))
 
 

@@ -194,7 +194,7 @@ async def test_a_newer_file_is_refused_and_not_touched(store: SqliteStore, path:
     await store._thread.write(lambda db: db.execute("PRAGMA user_version = 99"))
     await store.close()
     before = path.read_bytes()
-    with pytest.raises(UnsafeStart, match="newer investbus .tables of version 99"):
+    with pytest.raises(UnsafeStart, match=r"newer investbus \(tables of version 99"):
         await SqliteStore(path).open()
     assert path.read_bytes() == before
 

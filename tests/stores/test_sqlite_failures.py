@@ -229,6 +229,16 @@ async def test_another_file_in_its_place_is_not_touched(store: SqliteStore, path
     assert len(await store.list_dead(Filter(), 9)) == 2
 
 
+async def test_while_it_is_closed_another_file_may_take_its_place(store: SqliteStore, path: Path) -> None:
+    await store.close()
+    path.unlink()
+    path.with_name("other.db").touch()
+    path.with_name("other.db").rename(path)
+    await store.open()
+    assert await store.list_dead(Filter(), 9) == []
+    await works_again(store)
+
+
 async def test_a_file_that_became_newer_while_out_of_reach_is_an_error_of_the_store(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ class Detail(msgspec.Struct, frozen=True):
     fields: Mapping[str, str]
 
 
-class Known(msgspec.Struct, frozen=True):
+class Known(msgspec.Struct, frozen=True, eq=False):
     """One event of the catalogue. `key` is the field of `data` that orders it; a `draft` is not in today's documentation."""
 
     name: str

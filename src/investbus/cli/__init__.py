@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 FAMILIES = ("demo", "run", "config", "dlq")  # in the order of `--help`
 PROGRAM = "investbus"
+HELP = {"help_option_names": ["-h", "--help"]}
 VALUED = ("-c", "--config", "--set", "--format")
 
 Format = Literal["text", "json"]
@@ -91,14 +91,17 @@ def _hoisted(argv: Sequence[str]) -> Iterator[str]:
         elif word == "--version" or (equals and name in VALUED) or (word.startswith("-c") and word != "-c"):
             yield word
         elif word in VALUED:
-            yield from (word, *islice(words, 1))
+            yield word
+            if (value := next(words, None)) is None:
+                return  # the parser says what is missing, as long as nothing follows
+            yield value
         else:
             rest.append(word)
     yield from rest
 
 
 def _app() -> typer.Typer:
-    app = typer.Typer(callback=_options, add_completion=False, rich_markup_mode=None)
+    app = typer.Typer(callback=_options, add_completion=False, rich_markup_mode=None, context_settings=HELP)
     for family in FAMILIES:
         if find_spec(f"{__name__}.{family}"):
             app.add_typer(import_module(f"{__name__}.{family}").app)

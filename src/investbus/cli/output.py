@@ -22,7 +22,8 @@ def emit(ctx: typer.Context, value: Any) -> None:
     elif isinstance(value, Mapping):
         _table(["", ""], [[name, cell] for name, cell in value.items()])
     elif value and isinstance(value[0], Mapping):
-        _table([name.replace("_", " ") for name in value[0]], [list(row.values()) for row in value])
+        names = list(dict.fromkeys(name for row in value for name in row))
+        _table([name.replace("_", " ") for name in names], [[row.get(name) for name in names] for row in value])
     else:
         _table([""], [[cell] for cell in value])
 
@@ -57,4 +58,5 @@ def _table(names: list[str], rows: list[list[Any]]) -> None:
     console = Console(force_terminal=terminal, width=None if terminal else UNBOUNDED)
     with console.capture() as captured:
         console.print(table)
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()), flush=True)
+    sys.stdout.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+    sys.stdout.flush()

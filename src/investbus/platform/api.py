@@ -1,17 +1,20 @@
 """`ctx.api`: the platform as one event's handler sees it."""
 
+import re
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from investbus.catalogue import FULL
-from investbus.errors import Reject
-from investbus.platform.urls import fill_query
+from investbus.errors import ApiError, Reject
+from investbus.platform.urls import checked, fill_query
 
 if TYPE_CHECKING:
     from investbus.platform.client import Client
 
 PAGE = 100  # the largest page that the platform gives
+KEY = re.compile(r"[!-~]+")
+SMALLEST_AMOUNT = Decimal("1e-18")  # bounds the text of an amount, as FULL does above
 
 
 class Api:
@@ -36,11 +39,11 @@ class Api:
         return await self._write("POST", template, json, idempotency_key, ids)
 
     async def patch(self, template: str, *, json: Any = None, idempotency_key: str | None = None, **ids: str) -> dict[str, Any]:
-        """`PATCH`. Nested objects are replaced whole by the platform."""
+        """`PATCH`, never tried again by itself. Nested objects are replaced whole by the platform."""
         return await self._write("PATCH", template, json, idempotency_key, ids)
 
     async def delete(self, template: str, *, json: Any = None, idempotency_key: str | None = None, **ids: str) -> dict[str, Any]:
-        """`DELETE`."""
+        """`DELETE`, never tried again by itself."""
         return await self._write("DELETE", template, json, idempotency_key, ids)
 
     async def find(self, collection: str, query: str, **values: str) -> AsyncIterator[dict[str, Any]]:
@@ -49,20 +52,18 @@ class Api:
         Pages by its own offset: the platform's `next` link is plain http and repeats the page.
         """
         asked, offset = fill_query(query, values), 0
+        path = f"/{collection.strip('/')}/"
         while True:
             page = await self._client.call(
-                "GET",
-                f"/{collection.strip('/')}/",
-                {},
-                fresh_until=0.0,
-                query={"query": asked, "limit": str(PAGE), "offset": str(offset)},
+                "GET", path, {}, fresh_until=0.0, query={"query": asked, "limit": str(PAGE), "offset": str(offset)}
             )
-            results = page.get("results") or []
+            results, count = page.get("results"), str(page.get("count"))
+            if not isinstance(results, list):
+                raise ApiError(f"GET {path}", 200, None, "the answer is no page: it has no list of results")
             for entity in results:
                 yield entity
             offset += len(results)
-            count = page.get("count")
-            if not results or (offset >= count if isinstance(count, int) else len(results) < PAGE):
+            if not results or (count.isdecimal() and offset >= int(count)):
                 return
 
     async def portfolio(self, id: str) -> dict[str, Any]:
@@ -89,20 +90,25 @@ class Api:
         return await self._cash("/events/withdraw/", portfolio, amount, currency, idempotency_key, {})
 
     async def _cash(
-        self, path: str, portfolio: str, amount: Decimal, currency: str, key: str, extra: dict[str, str]
+        self, path: str, portfolio: str, amount: object, currency: str, key: str, extra: dict[str, str]
     ) -> dict[str, Any]:
-        if not amount.is_finite() or amount <= 0 or amount == FULL:
+        if not isinstance(amount, Decimal) or not amount.is_finite() or not SMALLEST_AMOUNT <= amount < FULL:
             raise Reject(f"{path}: the amount must be a Decimal above zero, and not FULL")
-        data = {"amount": f"{amount:f}", "currency": currency, "portfolio": portfolio, **extra}
+        self._hold_to_limit(path, key)
+        data = {"amount": f"{amount:f}", "currency": currency, "portfolio": checked("portfolio", portfolio), **extra}
         return await self._write("POST", path, {"data": data}, key, {})
 
     async def _write(self, method: str, template: str, json: Any, key: str | None, ids: dict[str, str]) -> dict[str, Any]:
+        if key is not None:
+            self._hold_to_limit(template, key)
+        return await self._client.call(method, template, ids, fresh_until=self._fresh_until, json=json, idempotency_key=key)
+
+    def _hold_to_limit(self, template: str, key: object) -> None:
+        """Raise Reject for an idempotency key that would not arrive as it is. A cut one could be another event's."""
         longest = self._client.settings.idempotency_key_max
-        if key is not None and (not key or len(key) > longest or not key.isascii() or not key.isprintable()):
+        if not isinstance(key, str) or KEY.fullmatch(key) is None or len(key) > longest:
+            has = f"{len(key)} characters" if isinstance(key, str) else f"the type {type(key).__name__}"
             raise Reject(
-                f"{template}: an idempotency key must have 1 to {longest} printable ASCII characters (api.idempotency_key_max) "
-                f"and has {len(key)}; ctx.idempotency_key(max_length={longest}) gives one that fits"
+                f"{template}: an idempotency key must have 1 to {longest} printable ASCII characters without blanks "
+                f"(api.idempotency_key_max) and has {has}; ctx.idempotency_key(max_length={longest}) gives one that fits"
             )
-        return await self._client.call(
-            method, template, ids, fresh_until=self._fresh_until, json=json, idempotency_key=key
-        )

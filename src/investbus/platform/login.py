@@ -4,6 +4,7 @@ Facts from the platform's authentication page: `access_token`, `refresh_token`, 
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from investbus.ambient import Ambient
 from investbus.config import Api as ApiSettings
 from investbus.errors import ApiUnavailable
 from investbus.metrics import Metrics
+from investbus.platform.answers import UNREADABLE, retry_after
 from investbus.platform.wire import Answer, NoAnswer
 
 RENEW_AT = 0.8  # share of a token's life after which it is renewed
@@ -27,8 +29,18 @@ class Token(msgspec.Struct, frozen=True):
     renew_at: float  # monotonic
 
 
+class Failure(msgspec.Struct, frozen=True):
+    """Why there is no token. A value, since all who wait for a login share how it ended."""
+
+    reason: str
+    after: float | None = None
+    status: int | None = None
+    refused: bool = False
+
+
 class Login:
-    """Gives the token that is good now; renews it once, however many wait for it."""
+    """Gives the token that is good now. However many wait for one, there is one login, and if it fails it fails for all of them:
+    a refused key must not be tried once per waiter."""
 
     def __init__(self, settings: ApiSettings, post: Post, metrics: Metrics, ambient: Ambient) -> None:
         self._settings = settings
@@ -36,60 +48,86 @@ class Login:
         self._logins = metrics.api_logins
         self._ambient = ambient
         self._lock = asyncio.Lock()
-        self._token: Token | None = None
+        self._last: Token | Failure | None = None
+        self._rounds = 0  # renewals that have ended, well or not
 
     async def token(self, refused: Token | None = None) -> Token:
         """A token that is not `refused`. Raises ApiUnavailable, with `refused` set on it where the login itself is refused."""
-        token = self._token
-        if token is not None and token is not refused and self._ambient.monotonic() < token.renew_at:
+        if (token := self._good(refused)) is not None:
             return token
+        seen = self._rounds
         async with self._lock:
-            token = self._token
-            if token is None or token is refused:
-                self._token = await self._log_in()
-            elif self._ambient.monotonic() >= token.renew_at:
-                self._token = await self._renew(token)
-            assert self._token is not None
-            return self._token
+            if self._rounds == seen:
+                if self._last is refused:
+                    self._last = None  # worth nothing, whatever becomes of the login
+                self._last = await self._counted()
+                self._rounds += 1
+            last = self._last
+        if isinstance(last, Token):
+            return last
+        assert last is not None
+        raise ApiUnavailable(last.reason, last.after, status=last.status, refused=last.refused)
 
-    async def _renew(self, token: Token) -> Token:
+    def _good(self, refused: Token | None) -> Token | None:
+        last = self._last
+        if not isinstance(last, Token) or last is refused or self._ambient.monotonic() >= last.renew_at:
+            return None
+        return last
+
+    async def _counted(self) -> Token | Failure:
+        result = "error"  # also of a login that was given up
+        try:
+            ended = await self._renew(self._last) if isinstance(self._last, Token) else await self._log_in()
+            result = "ok" if isinstance(ended, Token) else "refused" if ended.refused else "error"
+            return ended
+        except NoAnswer as error:
+            return Failure(f"no answer to the login: {error}")
+        finally:
+            self._logins.labels(result).inc()
+
+    async def _renew(self, token: Token) -> Token | Failure:
         if token.refresh is not None:
             answer = await self._send("/auth/refresh-token/", {"refresh_token": token.refresh})
-            if answer.status in (200, 201) and (renewed := self._read(answer)) is not None:
-                self._logins.labels("ok").inc()
+            if (renewed := self._read(answer)) is not None:
                 return renewed
         return await self._log_in()
 
-    async def _log_in(self) -> Token:
+    async def _log_in(self) -> Token | Failure:
         try:
             credentials = {name: self._settings.secret(name) for name in ("access_key_id", "secret_access_key")}
         except OSError as error:
-            self._logins.labels("error").inc()
-            raise ApiUnavailable(f"a secret file cannot be read: {error.strerror}: {error.filename}", refused=True) from None
+            return Failure(f"a secret file cannot be read: {error.strerror}: {error.filename}", refused=True)
+        except UnicodeDecodeError:
+            return Failure("a secret file of the login is no UTF-8 text", refused=True)
         answer = await self._send("/auth/login/", credentials)
-        if answer.status in (200, 201) and (token := self._read(answer)) is not None:
-            self._logins.labels("ok").inc()
+        if (token := self._read(answer)) is not None:
             return token
-        refused = 400 <= answer.status < 500 and answer.status != 429
-        self._logins.labels("refused" if refused else "error").inc()
-        said = "is refused" if refused else "fails"
-        raise ApiUnavailable(f"the login {said}: HTTP {answer.status}", status=answer.status, refused=refused)
+        status = answer.status
+        refused = 400 <= status < 500 and status != 429
+        what = "is refused" if refused else "gives no token" if status in (200, 201) else "fails"
+        return Failure(f"the login {what}: HTTP {status}", retry_after(answer, self._ambient.wall()), status, refused)
 
     async def _send(self, path: str, body: dict[str, Any]) -> Answer:
-        try:
-            return await self._post(path, msgspec.json.encode(body))
-        except NoAnswer as error:
-            self._logins.labels("error").inc()
-            raise ApiUnavailable(f"no answer to the login: {error}") from error
+        return await self._post(path, msgspec.json.encode(body))
 
     def _read(self, answer: Answer) -> Token | None:
+        if answer.status not in (200, 201):
+            return None
         try:
             said = msgspec.json.decode(answer.body, type=dict[str, Any])
-            access = said["access_token"]
-            life = float(said.get("expires_in", DOCUMENTED_LIFE))
-        except (ValueError, TypeError, KeyError):
+        except UNREADABLE:
             return None
-        refresh = said.get("refresh_token")
-        if not isinstance(access, str) or not access.isascii() or not access.isprintable():
+        access, refresh = said.get("access_token"), said.get("refresh_token")
+        if not isinstance(access, str) or not access or not access.isascii() or not access.isprintable():
             return None
-        return Token(access, refresh if isinstance(refresh, str) else None, self._ambient.monotonic() + life * RENEW_AT)
+        renew_at = self._ambient.monotonic() + _life(said.get("expires_in")) * RENEW_AT
+        return Token(access, refresh if isinstance(refresh, str) else None, renew_at)
+
+
+def _life(said: object) -> float:
+    """Seconds. What is no such number counts as the documented one: taken at its word it would mean a login for each call."""
+    try:
+        life = float(said) if isinstance(said, str | int | float) else 0.0
+    except (ValueError, OverflowError):
+        return DOCUMENTED_LIFE
+    return life if math.isfinite(life) and life > 0 else DOCUMENTED_LIFE

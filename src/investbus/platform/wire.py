@@ -1,6 +1,5 @@
 """How bytes get to the platform and back. What they mean is the client's affair, so that tests can put answers here."""
 
-import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -9,7 +8,7 @@ import msgspec
 if TYPE_CHECKING:
     import aiohttp
 
-LARGEST_ANSWER = 32 * 1024 * 1024  # bytes, unpacked: an answer that never ends must not eat the worker
+LARGEST_ANSWER = 8 * 1024 * 1024  # bytes, unpacked: an answer that never ends must not eat the worker
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -21,12 +20,12 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class NoAnswer(Exception):
-    """The platform gave no answer: no connection, time-out, reset, or an answer without end."""
+    """The platform gave no answer: no connection, a reset, no HTTP, or an answer without end."""
 
 
 class Wire(Protocol):
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
-        """Send to exactly this URL; redirects are not followed. Raises NoAnswer."""
+        """Send once, to exactly this URL; redirects are not followed. Raises NoAnswer."""
         ...
 
     async def close(self) -> None: ...
@@ -44,23 +43,34 @@ class AiohttpWire:
         from yarl import URL
 
         if self._session is None:
-            connector = aiohttp.TCPConnector(limit=self._concurrency)
-            timeout = aiohttp.ClientTimeout(total=None)  # the caller holds the deadline
-            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=timeout)
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._concurrency),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None),  # the caller holds the deadline
+                middlewares=(_once,),
+            )
         exact = URL(url, encoded=True)  # as built: no dot segments resolved, nothing unquoted
         try:
-            async with self._session.request(
-                method, exact, headers=dict(headers), data=body, allow_redirects=False
-            ) as response:
+            async with self._session.request(method, exact, headers=dict(headers), data=body, allow_redirects=False) as response:
                 content = await _read(response)
                 return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
-        except (aiohttp.ClientError, ssl.SSLError, OSError, TimeoutError) as error:
-            raise NoAnswer(f"{type(error).__name__}: {error}") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise NoAnswer(_why(error)) from None
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+async def _once(request: "aiohttp.ClientRequest", send: "aiohttp.ClientHandlerType") -> "aiohttp.ClientResponse":
+    """Ends a request that got no answer before aiohttp sees the error: it would send a GET or a DELETE again by itself."""
+    import aiohttp
+
+    try:
+        return await send(request)
+    except (aiohttp.ClientError, OSError) as error:
+        raise NoAnswer(_why(error)) from None
 
 
 async def _read(response: "aiohttp.ClientResponse") -> bytes:
@@ -70,3 +80,11 @@ async def _read(response: "aiohttp.ClientResponse") -> bytes:
         if len(content) > LARGEST_ANSWER:
             raise NoAnswer(f"the answer is larger than {LARGEST_ANSWER} bytes")
     return bytes(content)
+
+
+def _why(error: "aiohttp.ClientError | OSError") -> str:
+    """The kind of error, and what the system said. aiohttp's own texts may quote the URL or what the server sent."""
+    import aiohttp
+
+    said = str(error) if isinstance(error, aiohttp.ClientConnectorError) else getattr(error, "strerror", None)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -49,6 +49,7 @@ class StoreFile:
         try:
             _use_wal(db)
             db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA temp_store = MEMORY")  # else each savepoint makes, writes and deletes a file
             migrate(db, self.path)
         except Exception:
             db.close()

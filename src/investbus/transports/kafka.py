@@ -23,7 +23,7 @@ REQUEST_TIMEOUT = 10.0
 METADATA_AGE = 30.0  # new partitions are seen within this
 FETCH_BYTES = 262_144  # of one partition at a time; a larger record still comes, alone
 NEVER = 2**31 - 1  # milliseconds: aiokafka's watchdog over getmany would leave the group when nobody asks for events
-PUBLISH_WITHIN = 30.0
+PUBLISH_WITHIN = 15.0
 GIVE_UP_AFTER = 5.0  # seconds for a client to stop after an error
 
 

@@ -1,0 +1,28 @@
+"""The handler under chaos: reads the portfolio from the platform, and writes down when it began and ended."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from investbus import Context, Event, Router
+from tests.chaos.ledger import Ledger
+
+FOLDER = "CHAOS_FOLDER"
+router = Router()
+
+
+@router.lifespan
+@asynccontextmanager
+async def ledger() -> AsyncIterator[Ledger]:
+    yield Ledger(Path(os.environ[FOLDER]))
+
+
+@router.on("portfolios.status-update")
+async def look(event: Event[dict[str, Any]], ctx: Context) -> None:
+    step = (event.id, event.key, event.data["seq"])
+    ctx.state.note("begin", *step)
+    portfolio = await ctx.detail()
+    assert portfolio["id"] == event.key
+    ctx.state.note("end", *step)

@@ -1,0 +1,3 @@
+"""Fixtures that every test may use: the real brokers of the lab."""
+
+pytest_plugins = ["tests.brokers.fixtures"]

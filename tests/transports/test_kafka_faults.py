@@ -1,0 +1,83 @@
+"""The `kafka` transport on a broker that stops, dies and freezes: it says so, recovers by itself, and loses nothing."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from investbus.errors import TransportDown
+from investbus.transport import Message
+from investbus.transports.kafka import Kafka
+from tests.brokers.kafka import Kafka as Broker
+from tests.transports.kafka_workers import leftovers, made, opened, settings
+from tests.transports.reading import ack, bodies, take, until
+
+pytestmark = pytest.mark.broker
+NOTICED = 15.0  # a lost broker shows within this
+
+
+@pytest.fixture
+async def worker(own_kafka: Broker) -> AsyncIterator[Kafka]:
+    """A worker that has read and committed ten of its twenty events."""
+    topic = f"topic-{time.monotonic_ns()}"
+    own_kafka.create_topic(topic, partitions=2)
+    async with opened(settings(own_kafka, topic)) as bus:
+        await bus.publish([Message(b"%d" % n, key=f"key-{n}") for n in range(10)])
+        ack(await take(bus, 10))
+        await until(lambda: bus.counts.ok == 10)
+        await bus.publish([Message(b"%d" % n, key=f"key-{n}") for n in range(10, 20)])
+        yield bus
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+async def test_a_broker_that_goes_and_comes_back_is_noticed_and_costs_nothing(own_kafka: Broker, worker: Kafka, end: str) -> None:
+    taken = await take(worker, 10)
+    await asyncio.to_thread(getattr(own_kafka, end))
+    ack(taken)  # nobody is there to hear of it
+    unheard = asyncio.create_task(worker.publish([Message(b"lost?")]))
+    await until(lambda: not worker.state().connected, within=NOTICED)
+    assert "the brokers have been silent for" in worker.state().reason
+    with pytest.raises(TransportDown):
+        await unheard
+    own_kafka.start()
+    await until(lambda: worker.state().connected and worker.state().joined, within=20.0)
+    await worker.publish([Message(b"%d" % n) for n in range(20, 25)])
+    after = [body for body in bodies(await take(worker, 5)) if body != b"lost?"]
+    assert set(after) <= {b"%d" % n for n in range(20, 25)}
+    await until(lambda: worker.counts.ok == 20)
+    assert (worker.counts.lost, worker.counts.error) == (0, 0)
+
+
+async def test_a_broker_that_freezes_is_noticed(own_kafka: Broker, worker: Kafka) -> None:
+    own_kafka.pause()
+    took = await until(lambda: not worker.state().connected, within=NOTICED)
+    assert took > 1.0  # it was not the pause of a moment
+    own_kafka.resume()
+    await until(lambda: worker.state().connected, within=15.0)
+    assert sorted(bodies(await take(worker, 10))) == sorted(b"%d" % n for n in range(10, 20))
+
+
+async def test_close_takes_no_longer_than_it_may_when_the_broker_is_gone(own_kafka: Broker, worker: Kafka) -> None:
+    taken = await take(worker, 10)
+    await asyncio.to_thread(own_kafka.kill)
+    ack(taken)
+    start = time.monotonic()
+    await worker.close(2.0)
+    assert time.monotonic() - start < 3.0
+    await until(lambda: not leftovers(), within=20.0)
+
+
+async def test_open_without_a_broker_says_where_it_knocked_and_leaves_nothing_behind(own_kafka: Broker) -> None:
+    own_kafka.stop()
+    bus = made(settings(own_kafka, "topic"))
+    with pytest.raises(TransportDown, match=rf"^Kafka broker {own_kafka.bootstrap} cannot be reached: "):
+        await bus.open()
+    with pytest.raises(TransportDown, match="cannot be reached"):
+        await bus.check()
+    with pytest.raises(TransportDown, match="cannot be reached"):
+        await bus.publish([Message(b"1")])
+    with pytest.raises(TransportDown, match="not open"):
+        await bus.receive(1)
+    await bus.close(1.0)
+    assert leftovers() == []
