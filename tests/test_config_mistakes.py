@@ -196,6 +196,12 @@ AROUND_IT: dict[str, tuple[Any, ...]] = {
         ["--set", "handlers=a,b", "--set", "ops.port=x"],
         "--set: ops.port: must be a whole number",
     ),
+    "flag over a list of the file": (
+        KAFKA,
+        {},
+        ["--set", "kafka.bootstrap_servers=k1"],
+        "--set: kafka.bootstrap_servers.0: must be host:port, or several of them",
+    ),
     "unknown flag": (MEMORY, {}, ["--set", "ops.prot=1"], "--set: ops.prot: unknown key; did you mean ops.port?"),
     "unknown section in a flag": (MEMORY, {}, ["--set", "op=1"], "--set: op: unknown key; did you mean ops?"),
     "flag without value": (MEMORY, {}, ["--set", "ops.port"], "--set ops.port: write it as key=value, such as --set ops.port=9465"),

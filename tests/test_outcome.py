@@ -3,7 +3,7 @@
 import pytest
 
 from investbus.errors import ApiError, ApiNotReady, ApiUnavailable, DataInvalid, Reject, Retry, Unavailable
-from investbus.outcome import Again, AttemptTimeout, Blocked, Dead, Done, error_name, outcome_of
+from investbus.outcome import Again, AttemptTimeout, Blocked, Dead, error_name, outcome_of
 from investbus.retry import RetryPolicy
 
 POLICY = RetryPolicy(attempts=5, jitter=0.2)
@@ -44,10 +44,6 @@ def test_every_kind_of_failure(error: Exception, result: str, kind: type, detail
             assert outcome.reason == detail
         case Blocked():
             assert outcome.dependency == detail
-
-
-def test_no_error_is_done() -> None:
-    assert outcome_of(None, 5, POLICY, 0.0, fresh=False) == ("ok", Done())
 
 
 @pytest.mark.parametrize(("error", "result"), [(ValueError("x"), "exhausted"), (AttemptTimeout("x"), "timeout"), (Retry(), "exhausted")])

@@ -82,6 +82,7 @@ class Kafka(Section):
     start_from: Literal["earliest", "latest"] = "earliest"
     """Where to begin if the group has never committed."""
     security: KafkaSecurity = KafkaSecurity()
+    """TLS and login."""
     session_timeout: Positive = 30.0
     """After so long without a heartbeat the group gives our partitions to others."""
     on_lost_position: Literal["stop", "earliest", "latest"] = "stop"

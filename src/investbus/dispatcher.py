@@ -21,6 +21,7 @@ from investbus.config import Dispatch
 from investbus.context import Context, Resources, fresh_until
 from investbus.gatehouse import Gatehouse
 from investbus.outcome import (
+    DONE,
     DUPLICATE,
     Again,
     AttemptTimeout,
@@ -68,6 +69,7 @@ class Dispatcher:
         self._idle: list[asyncio.Future[None]] = []
         self._waking = False
         self._turn_ends = 0.0
+        self._breathing = False
         self._slots: set[asyncio.Task[None]] = set()
         self._sweeper = Sweeper(self._clock, self._replace_hung)
         self._room = asyncio.Event()
@@ -217,7 +219,7 @@ class Dispatcher:
         slot, clean = Slot(task), copy_context()
         with self._sweeper.watching(slot):
             while not slot.surplus:
-                while not ready:
+                while not ready or self._breathing:
                     idle.append(future := loop.create_future())
                     await future
                     self._waking = False
@@ -237,18 +239,23 @@ class Dispatcher:
 
     def _wake(self) -> None:
         """Wake one idle slot, unless one is already on its way: it wakes the next before it runs its handler."""
-        if self._ready and self._idle and not self._waking:
+        if self._ready and self._idle and not self._waking and not self._breathing:
             future = self._idle.pop()
             if not future.done():  # done: its slot was cancelled
                 self._waking = True
                 future.set_result(None)
 
     async def breathe(self) -> None:
-        """Give the event loop its turn if one is due. Whoever resumes first opens the next span, for all slots."""
-        while self._clock() >= (ends := self._turn_ends):
+        """Give the event loop its turn if one is due. One does so for all: the other slots are idle meanwhile, and wait for it."""
+        if self._clock() < self._turn_ends:
+            return
+        self._breathing = True
+        try:
             await asyncio.sleep(0)
-            if self._turn_ends == ends:
-                self._turn_ends = self._clock() + TURN
+        finally:
+            self._breathing = False
+            self._turn_ends = self._clock() + TURN
+            self._wake()
 
     async def _run(self, slot: Slot, lane: Lane, work: Work) -> None:
         if work.verdict is not None:
@@ -290,15 +297,24 @@ class Dispatcher:
                 error = _timed_out(route.timeout, error)
         seconds = self._clock() - started
         counts.seconds.observe(seconds)
-        fresh = error is not None and self._fresh(work)
-        result, outcome = outcome_of(error, work.attempt, route.policy, self._ambient.chance(), fresh)
+        if error is not None:
+            return self._failed(work, error, seconds)
+        counts.attempts["ok"] += 1
+        if route.gates:
+            self._gatehouse.passed(work)
+        return DONE
+
+    def _failed(self, work: Work, error: Exception, seconds: float) -> Outcome:
+        """What follows from an attempt that ended in `error`."""
+        route = work.route
+        result, outcome = outcome_of(error, work.attempt, route.policy, self._ambient.chance(), self._fresh(work))
         if type(outcome) is Blocked:
             outcome = self._gatehouse.blocked(work, outcome)
             result = "exhausted" if type(outcome) is Dead else result
         elif result not in ("wait", "timeout"):
             self._gatehouse.passed(work)
-        counts.attempts[result] += 1
-        if error is not None and (type(outcome) is Dead or (type(outcome) is Again and outcome.spent)):
+        route.counts.attempts[result] += 1
+        if type(outcome) is Dead or (type(outcome) is Again and outcome.spent):
             began = datetime.fromtimestamp(self._ambient.wall() - seconds, UTC)
             work.tries += (Try(began, seconds, error_name(error)),)
         return outcome

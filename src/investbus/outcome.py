@@ -63,15 +63,13 @@ DUPLICATE = Duplicate()
 
 
 def outcome_of(
-    error: Exception | None, attempt: int, policy: RetryPolicy, chance: float, fresh: bool
+    error: Exception, attempt: int, policy: RetryPolicy, chance: float, fresh: bool
 ) -> tuple[AttemptResult, Outcome]:
-    """What follows from an attempt, with its metric label.
+    """What follows from an attempt that ended in `error`, with its metric label.
 
     `attempt` counts from 1, `chance` is a random number in [0, 1), `fresh` says that the event is younger than `api.settle`.
     """
     match error:
-        case None:
-            return "ok", DONE
         case Reject():
             return "reject", Dead("rejected", error)
         case DataInvalid():

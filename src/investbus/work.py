@@ -51,10 +51,10 @@ class Work(msgspec.Struct, eq=False):
     blocked: int = 0  # times in a row that a dependency was not there while its gate was open
     behind: Gate | None = None  # a gate that the handler named, beside those of its route
     tries: tuple[Try, ...] = ()
+    size: int = 0  # bytes that it is counted with
 
-    @property
-    def size(self) -> int:
-        return len(self.delivery.body) + OVERHEAD
+    def __post_init__(self) -> None:
+        self.size = len(self.delivery.body) + OVERHEAD
 
 
 LaneState = Literal["queued", "running", "retrying", "gated", "storing", "hung"]

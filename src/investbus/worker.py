@@ -121,6 +121,7 @@ class Worker:
                 self._opened, self.down_reason, failures = True, "", 0
                 log.info("connected", transport=self.transport.name, source=self.transport.source)
                 await self._receive(max_events)
+                await self._stop.wait()  # enough taken: what is taken must still end, on leases that stay ours
                 return
             except TransportDown as error:
                 failures += 1

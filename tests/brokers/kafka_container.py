@@ -7,7 +7,7 @@ from pathlib import Path
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.docker_client import DockerClient, get_docker_host
 
-from tests.brokers.kafka_jars import VERSION, WHAT_TO_DO
+from tests.brokers.kafka_jars import VERSION
 from tests.brokers.kafka_settings import FOR_TESTS, LISTENERS, Security, one_node
 from tests.brokers.missing import Missing
 from tests.brokers.process import LOOPBACK, free_port, wait_until
@@ -87,7 +87,7 @@ class KafkaContainer:
         try:
             self._container.start()
         except Exception as error:  # the engine, its registry, its network: to the tests they are all one
-            raise Missing(f"Kafka: the container engine could not run {IMAGE} ({error}); {WHAT_TO_DO}") from error
+            raise Missing(f"Kafka: the container engine could not run {IMAGE} ({error}); install OpenJDK 17 and Maven") from error
         self._created = True
 
     def _alive(self) -> bool:

@@ -17,7 +17,6 @@ from tests.brokers.missing import Missing
 
 VERSION = "4.1.0"
 JAVA = 17  # the oldest that this broker runs on
-WHAT_TO_DO = "install OpenJDK 17 and Maven, or a container engine, or set TEST_KAFKA=host:port"
 POM = f"""\
 <project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
@@ -34,15 +33,15 @@ POM = f"""\
 def java() -> str:
     """The path of a Java that can run the broker."""
     if sys.platform != "linux":
-        raise Missing(f"Kafka: a private broker needs Linux; {WHAT_TO_DO}")
+        raise Missing("Kafka: a private broker needs Linux")
     path = shutil.which("java")
     if path is None:
-        raise Missing(f"Kafka: there is no java; {WHAT_TO_DO}")
+        raise Missing("Kafka: there is no java")
     said = subprocess.run([path, "-version"], capture_output=True, text=True, check=False, timeout=30).stderr
     version = re.search(r'version "(\d+)', said)
     if version is None or int(version[1]) < JAVA:
         found = version[1] if version else "of an unknown version"
-        raise Missing(f"Kafka: java {found} is too old, {JAVA} is needed; {WHAT_TO_DO}")
+        raise Missing(f"Kafka: java {found} is too old, {JAVA} is needed")
     return path
 
 
@@ -61,15 +60,15 @@ def jars() -> Path:
 def _fetch(folder: Path) -> None:
     maven = shutil.which("mvn")
     if maven is None:
-        raise Missing(f"Kafka: its jars are not in {folder} and there is no mvn to fetch them; {WHAT_TO_DO}")
+        raise Missing(f"Kafka: its jars are not in {folder} and there is no mvn to fetch them")
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=folder.parent) as scratch:
         Path(scratch, "pom.xml").write_text(POM)
         command = [maven, "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={scratch}/jars"]
         try:
             fetched = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False, timeout=600)
         except subprocess.TimeoutExpired:
-            raise Missing(f"Kafka: mvn could not fetch its jars within 600 s; {WHAT_TO_DO}") from None
+            raise Missing("Kafka: mvn could not fetch its jars within 600 s") from None
         if fetched.returncode != 0:
             first = next((line for line in fetched.stdout.splitlines() if line.startswith("[ERROR]")), "no message")
-            raise Missing(f"Kafka: mvn could not fetch its jars ({first}); {WHAT_TO_DO}")
+            raise Missing(f"Kafka: mvn could not fetch its jars ({first})")
         Path(scratch, "jars").rename(folder)

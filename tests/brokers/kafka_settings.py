@@ -11,17 +11,15 @@ from typing import Literal
 
 from tests.brokers.tls import Certificates
 
-Security = Literal["plaintext", "sasl_plain", "scram_tls"]
+Security = Literal["plaintext", "scram_tls"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
 
 LISTENERS: dict[Security, tuple[str, ...]] = {  # the first is the broker's `bootstrap`
     "plaintext": ("PLAINTEXT",),
-    "sasl_plain": ("SASL_PLAINTEXT",),
     "scram_tls": ("SASL_SSL", "SASL_PLAINTEXT", "SSL"),
 }
 OWN_MECHANISM: dict[Security, Mechanism | None] = {  # with which the broker and the lab itself log in, as `admin`
     "plaintext": None,
-    "sasl_plain": "PLAIN",
     "scram_tls": "SCRAM-SHA-512",
 }
 SCRAM: tuple[Mechanism, ...] = ("SCRAM-SHA-256", "SCRAM-SHA-512")

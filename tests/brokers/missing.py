@@ -21,5 +21,5 @@ def refuse(missing: Missing) -> NoReturn:
     reason = str(missing)
     REASONS[reason] = None
     if os.environ.get("REQUIRE_BROKERS") == "1":
-        pytest.fail(f"{reason} (and REQUIRE_BROKERS=1)", pytrace=False)
-    pytest.skip(reason)
+        raise pytest.fail.Exception(f"{reason} (and REQUIRE_BROKERS=1)", pytrace=False) from None
+    raise pytest.skip.Exception(reason) from None

@@ -32,7 +32,10 @@ def _node(folder: Path, own: bool, security: Security, heap_mb: int) -> Node:
         return KafkaAddress(address)
     try:
         return KafkaProcess(folder, security=security, heap_mb=heap_mb)
-    except Missing:
-        if security == "plaintext" and engine_answers():
+    except Missing as missing:
+        if security != "plaintext":
+            raise Missing(f"{missing}; install OpenJDK 17 and Maven: one that asks for logins is always a process") from None
+        if engine_answers():
             return KafkaContainer(heap_mb=heap_mb)
-        raise
+        otherwise = "or start a container engine" if own else "start a container engine, or set TEST_KAFKA=host:port"
+        raise Missing(f"{missing}; install OpenJDK 17 and Maven, {otherwise}") from None

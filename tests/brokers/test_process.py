@@ -23,6 +23,11 @@ child.start(lambda: True)
 print(child.pid, flush=True)
 time.sleep(60)
 """
+LESSEE = """
+from tests.brokers import process
+process.TEST_PORTS = range(process.TEST_PORTS.start, process.TEST_PORTS.start + 100)
+print(*[process.free_port() for _ in range(40)])
+"""
 
 
 def sleeper(folder: Path) -> Process:
@@ -115,10 +120,11 @@ def test_a_failed_start_says_why_and_leaves_nothing_running(tmp_path: Path) -> N
     assert not never.running
 
 
-def test_ports_are_leased_once_over_all_test_processes() -> None:
-    ours = {free_port() for _ in range(50)}
-    script = "from tests.brokers.process import free_port; print(*[free_port() for _ in range(50)])"
-    theirs = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert len(ours) == 50
+def test_a_leased_port_is_passed_by_in_every_test_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = range(TEST_PORTS.start, TEST_PORTS.start + 100)
+    monkeypatch.setattr("tests.brokers.process.TEST_PORTS", few)
+    ours = {free_port() for _ in range(40)}
+    theirs = subprocess.run([sys.executable, "-c", LESSEE], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert len(ours) == 40
+    assert ours <= set(few)
     assert ours.isdisjoint(map(int, theirs.stdout.split()))
-    assert ours <= set(TEST_PORTS)

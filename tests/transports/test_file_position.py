@@ -126,6 +126,16 @@ async def test_a_disk_that_refuses_the_position_is_counted_and_tried_again(log: 
         assert bus.counts.ok == 1
 
 
+async def test_a_bug_in_saving_does_not_stay_unseen(log: Path) -> None:
+    async with opened(log) as bus:
+        bus._position.save = lambda position: 1 / 0  # type: ignore[method-assign,assignment]  # the bug
+        await bus.publish(numbered(0, 1))
+        (await take(bus, 1))[0].ack()
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(bus.receive(1), 1)
+        del bus._position.save
+
+
 async def test_close_does_not_wait_for_a_disk_that_hangs_nor_give_up_the_lock_before_it(log: Path) -> None:
     bus, other, hang, save = a_bus(log), a_bus(log), threading.Event(), Position.save
     await bus.open()

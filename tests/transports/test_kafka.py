@@ -32,7 +32,10 @@ async def test_every_record_comes_once_in_the_order_of_its_partition(kafka: Brok
         transport: Transport = bus
         taken = await take(transport, 1500)
         ack(taken)
-    where = {body: f"kafka:{topic}/{partition}@{offset}" for (_, body, _), (partition, offset) in zip(numbered(1500), places, strict=True)}
+    where = {
+        body: f"kafka:{topic}/{partition}@{offset}"
+        for (_, body, _), (partition, offset) in zip(numbered(1500), places, strict=True)
+    }
     assert {delivery.body.decode(): delivery.origin for delivery in taken} == where
     for source in {delivery.source for delivery in taken}:
         offsets = [delivery.position for delivery in taken if delivery.source == source]

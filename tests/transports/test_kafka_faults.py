@@ -31,7 +31,10 @@ async def worker(own_kafka: Broker) -> AsyncIterator[Kafka]:
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-async def test_a_broker_that_goes_and_comes_back_is_noticed_and_costs_nothing(own_kafka: Broker, worker: Kafka, end: str) -> None:
+async def test_a_broker_that_goes_and_comes_back_is_noticed_and_costs_nothing(
+    own_kafka: Broker, worker: Kafka, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("investbus.transports.kafka.PUBLISH_WITHIN", 3.0)
     taken = await take(worker, 10)
     await asyncio.to_thread(getattr(own_kafka, end))
     ack(taken)  # nobody is there to hear of it
@@ -40,6 +43,7 @@ async def test_a_broker_that_goes_and_comes_back_is_noticed_and_costs_nothing(ow
     assert "the brokers have been silent for" in worker.state().reason
     with pytest.raises(TransportDown):
         await unheard
+    await until(lambda: not any("aiokafka/producer" in task for task in leftovers()), within=5.0)
     own_kafka.start()
     await until(lambda: worker.state().connected and worker.state().joined, within=20.0)
     await worker.publish([Message(b"%d" % n) for n in range(20, 25)])

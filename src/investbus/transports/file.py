@@ -123,6 +123,8 @@ class File:
             reading = self._reading
             if reading is None:
                 raise TransportDown(f"{self.source} is not open")
+            if reading.keeper.done():
+                reading.keeper.result()  # raises: a bug there must not leave a worker that saves nothing and says nothing
             if not reading.resumed.is_set():
                 await reading.resumed.wait()
             elif reading.lines:

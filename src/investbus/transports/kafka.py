@@ -86,7 +86,7 @@ class Kafka:
         except errors.MessageSizeTooLargeError as error:
             raise TransportRefused(f"{self.source}: a message is too large: {error}") from error
         except (errors.KafkaError, TimeoutError) as error:
-            await self._stop_producer(GIVE_UP_AFTER)  # an idempotent producer that failed may have lost its sequence
+            await self._stop_producer(0.0)  # what it still holds is not confirmed, and should not be sent after all
             raise explained(error, self._settings) from error
 
     async def close(self, flush_timeout: float) -> None:
@@ -135,13 +135,7 @@ class Kafka:
             isolation_level="read_committed",
             **arguments,
         )
-        try:
-            await consumer.start()
-        except BaseException as error:
-            await self._stop(consumer, GIVE_UP_AFTER)
-            if isinstance(error, Exception):
-                raise await why(self._settings, arguments) from error
-            raise
+        await self._start(consumer, arguments)
         return consumer
 
     async def _looked_up(self, consumer: Any) -> list[str]:
@@ -169,29 +163,39 @@ class Kafka:
                 producer = AIOKafkaProducer(
                     bootstrap_servers=self._settings.bootstrap_servers, acks="all", enable_idempotence=True, **arguments
                 )
-                try:
-                    await producer.start()
-                except BaseException as error:
-                    await self._stop(producer, GIVE_UP_AFTER)
-                    if isinstance(error, Exception):
-                        raise await why(self._settings, arguments) from error
-                    raise
+                await self._start(producer, arguments)
                 self._producer = producer
             return self._producer
 
     async def _stop_producer(self, within: float) -> None:
         producer, self._producer = self._producer, None
-        await self._stop(producer, within)
+        if not await self._stop(producer, within):
+            # Idempotent batches never expire: without a broker they would be tried for ever.
+            producer._sender.sender_task.cancel()  # noqa: SLF001 - stop() waits for them, and there is no other way
+            producer._message_accumulator.fail_all(errors.ProducerClosed())  # noqa: SLF001
 
-    # ---- stopping
+    # ---- starting and stopping
 
-    async def _stop(self, client: Any, within: float) -> None:
+    async def _start(self, client: Any, arguments: dict[str, Any]) -> None:
+        try:
+            await client.start()
+        except BaseException as error:
+            await self._stop(client, GIVE_UP_AFTER)
+            if isinstance(error, errors.KafkaConnectionError):
+                raise await why(self._settings, arguments) from error
+            if isinstance(error, Exception):
+                raise explained(error, self._settings) from error
+            raise
+
+    async def _stop(self, client: Any, within: float) -> bool:
         """Stop a consumer or a producer. Without a broker that can take long: after `within` it goes on behind us."""
-        if client is not None:
-            stopping = asyncio.create_task(_stopped(client))
-            self._stopping.add(stopping)
-            stopping.add_done_callback(self._stopping.discard)
-            await asyncio.wait((stopping,), timeout=within)
+        if client is None:
+            return True
+        stopping = asyncio.create_task(_stopped(client))
+        self._stopping.add(stopping)
+        stopping.add_done_callback(self._stopping.discard)
+        await asyncio.wait((stopping,), timeout=within)
+        return stopping.done()
 
 
 async def _stopped(client: Any) -> None:

@@ -143,7 +143,7 @@ def explained(error: BaseException, settings: config.Kafka) -> TransportDown:
     match error:
         case TransportDown():
             return error
-        case errors.TopicAuthorizationFailedError():
+        case errors.TopicAuthorizationFailedError() | errors.ClusterAuthorizationFailedError():
             return TransportRefused(f'Kafka: {user} is not authorized for topic "{settings.topic}"')
         case errors.GroupAuthorizationFailedError():
             return TransportRefused(f'Kafka: {user} is not authorized for group "{settings.group}"')
