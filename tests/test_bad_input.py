@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from investbus import Context, Event, Router
 from investbus.catalogue import DivestAmountUpdate
@@ -170,3 +171,24 @@ async def test_a_name_that_no_route_takes(unrouted: str, tmp_path: Path) -> None
     assert [(letter.reason, letter.name, letter.body) for letter in await letters(settings)] == (
         [] if unrouted == "ignore" else [("unrouted", "users.something-new", body)]
     )
+
+
+async def test_an_endless_number_for_an_integer_field_is_dead_at_once(tmp_path: Path) -> None:
+    """pydantic would write a Decimal out as an integer: a million digits block the event loop for half a minute."""
+    router = Router()
+
+    class Counted(BaseModel):
+        counts: list[int]
+
+    @router.on("portfolios.status-update")
+    async def handler(event: Event[Counted], ctx: Context) -> None:
+        """Never runs."""
+
+    settings = settings_in(tmp_path)
+    endless = envelope().replace(b'{"id":"P1","value":"ACTIVE"}', b'{"counts":[1,1e999999,' + b"7" * 900_000 + b"]}")
+    await publish(settings, endless)
+    async with running(settings, router) as parts:
+        await until(at_rest(parts, 1))
+    (letter,) = await letters(settings)
+    assert letter.reason == "data_invalid"
+    assert "more than 4300 digits" in letter.message

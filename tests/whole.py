@@ -82,7 +82,7 @@ async def until(holds: Callable[[], bool], limit: float = 20.0) -> None:
 
 def at_rest(parts: Assembled, received: int) -> Callable[[], bool]:
     """Whether so many deliveries were taken and all of them have ended."""
-    return lambda: parts.worker.taken >= received and not parts.worker.dispatcher.unfinished
+    return lambda: parts.worker.taken >= received and parts.worker.idle
 
 
 async def letters(settings: Settings) -> list[DeadLetter]:

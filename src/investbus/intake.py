@@ -201,6 +201,8 @@ def _with_key(event: Event[Any], key: str) -> Event[Any]:
 
 def _invalid(error: Exception) -> DataInvalid:
     """Which fields break which rule; never their values."""
+    if isinstance(error, DataInvalid):
+        return error
     if not isinstance(error, ValidationError):
         return DataInvalid(f"the model refused data: {type(error).__name__}")
     faults = error.errors(include_url=False, include_context=False, include_input=False)

@@ -1,18 +1,24 @@
 """From the table of handlers to routes that dispatch can run: settings, models and gates looked up once, at start."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema
 
 from investbus.catalogue import canonical
 from investbus.config import Retries, RouteOverride, Settings
-from investbus.errors import ConfigError
+from investbus.errors import ConfigError, DataInvalid
 from investbus.gatehouse import Gatehouse
 from investbus.metrics import Metrics
 from investbus.retry import RetryPolicy
 from investbus.router import Entry, RouteTable, compose, model_of, suggestion
 from investbus.work import Route
+
+
+LONGEST_INTEGER = 4_300  # digits: Python's own limit for text
 
 
 def overrides(settings: Settings, table: RouteTable) -> dict[str, RouteOverride]:
@@ -72,9 +78,36 @@ def _route(settings: Settings, entry: Entry, override: RouteOverride, gatehouse:
         policy=policy_of(settings, entry, override),
         gates=tuple(gatehouse.gate(name) for name in needs),
         dedup=settings.store.dedup if dedup is None else dedup and settings.store.dedup,
-        validate=None if model is None else TypeAdapter(model).validator.validate_python,
+        validate=None if model is None else validator_of(model),
         key=registration.key,
     )
+
+
+def validator_of(model: Any) -> Callable[[Any], Any]:
+    """`data` to the model. Where that has integers, endless numbers are refused first: pydantic would write them out, which takes
+    28 s for a million digits (measured)."""
+    adapter = TypeAdapter(model)
+    validate: Callable[[Any], Any] = adapter.validator.validate_python
+    try:
+        has_integers = '"integer"' in json.dumps(adapter.json_schema())
+    except (PydanticInvalidForJsonSchema, TypeError):
+        has_integers = True
+    return (lambda data: validate(_writable(data))) if has_integers else validate
+
+
+def _writable(value: Any) -> Any:
+    """`value`, if no number in it would take more than so many digits as an integer. Raises DataInvalid."""
+    match value:
+        case Decimal():
+            if abs(value.adjusted()) > LONGEST_INTEGER or len(value.as_tuple().digits) > LONGEST_INTEGER:
+                raise DataInvalid(f"a number of data has more than {LONGEST_INTEGER} digits, and the model has integers")
+        case dict():
+            for one in value.values():
+                _writable(one)
+        case list():
+            for one in value:
+                _writable(one)
+    return value
 
 
 def set_states(routes: Mapping[str, Route], table: RouteTable, states: Mapping[Any, Any]) -> None:

@@ -54,6 +54,7 @@ class Worker:
         self._leases: set[Lease] = set()
         self._stop = asyncio.Event()
         self._receiving = False
+        self._taking = False  # deliveries are in hand that have not reached their lanes
         self._opened = False
         self.down_reason = "not opened yet"
         self.store_reason = "not opened yet" if store is not None else ""
@@ -69,6 +70,11 @@ class Worker:
     def stopping(self) -> bool:
         """Whether the worker drains: not ready, nothing new is taken."""
         return self._stop.is_set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing that was received is unfinished, on its way to its lane included."""
+        return not self._taking and not self.dispatcher.unfinished
 
     @property
     def transport_state(self) -> TransportState:
@@ -150,7 +156,9 @@ class Worker:
                 continue
             finally:
                 self._receiving = False
+            self._taking = True
             await self._take(deliveries)
+            self._taking = False
 
     async def _take(self, deliveries: Sequence[Delivery]) -> None:
         self.last_received = self._ambient.wall()
@@ -217,7 +225,7 @@ class Worker:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), 0.1 if until_idle or max_events else None)
             now = self._ambient.monotonic()
-            if self.dispatcher.unfinished or self.transport_reason:
+            if not self.idle or self.transport_reason:
                 self._active_at = now
                 continue
             if max_events is not None and self.taken >= max_events:

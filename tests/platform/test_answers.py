@@ -50,7 +50,9 @@ NO_OBJECT += [b"[" * 100_000, b"\xff\xfe", b'{"a": 1e99999999999999999999}', b'{
 @pytest.mark.parametrize("body", NO_OBJECT, ids=range(len(NO_OBJECT)))
 @virtual
 async def test_what_is_no_json_object_is_an_error_and_no_data(body: bytes) -> None:
-    with pytest.raises(ApiError, match=r"GET /things/\{id\}/: HTTP 200, the answer is no JSON( object)?, request id q-7$") as caught:
+    with pytest.raises(
+        ApiError, match=r"GET /things/\{id\}/: HTTP 200, the answer is no JSON( object)?, request id q-7$"
+    ) as caught:
         await call(Rig(reply(body=body, x_request_id="q-7")))
     assert (caught.value.status, caught.value.request_id) == (200, "q-7")
 

@@ -75,7 +75,9 @@ async def test_values_and_query_have_to_fit(values: dict[str, str]) -> None:
     assert rig.script.calls == []
 
 
-@pytest.mark.parametrize("answer", [reply(json={"message": "hello"}), reply(json={"results": {"id": 1}}), reply(json={"results": None})])
+@pytest.mark.parametrize(
+    "answer", [reply(json={"message": "hello"}), reply(json={"results": {"id": 1}}), reply(json={"results": None})]
+)
 @virtual
 async def test_what_is_no_page_is_not_taken_for_an_empty_one(answer: Answer) -> None:
     with pytest.raises(ApiError, match="no list of results"):

@@ -110,7 +110,9 @@ def test_a_template_that_is_wrong_is_a_mistake_of_the_handler(template: str, ids
         build(BASE, template, ids)
 
 
-@pytest.mark.parametrize("text", ["..", ".", "%2e%2e", "a/../b", "a#b", "a b", "a\r\nX-Evil: 1", "a\tb", "é", "a?x y", "a?é", "a?b#c"])
+@pytest.mark.parametrize(
+    "text", ["..", ".", "%2e%2e", "a/../b", "a#b", "a b", "a\r\nX-Evil: 1", "a\tb", "é", "a?x y", "a?é", "a?b#c"]
+)
 def test_an_id_written_into_the_template_cannot_leave_it_either(text: str) -> None:
     with pytest.raises(ValueError, match="ids go in as"):
         build(BASE, f"/things/{text}/", {})
@@ -169,4 +171,7 @@ async def _made(url: str) -> Rig:
 async def test_the_base_url_takes_its_path_along_to_the_login() -> None:
     rig = Rig(base_url="https://h/bank/")
     await rig.client.call("GET", "/things/", {}, fresh_until=OLD)
-    assert [sent.url for sent in (*rig.script.logins, *rig.script.calls)] == ["https://h/bank/auth/login/", "https://h/bank/things/"]
+    assert [sent.url for sent in (*rig.script.logins, *rig.script.calls)] == [
+        "https://h/bank/auth/login/",
+        "https://h/bank/things/",
+    ]

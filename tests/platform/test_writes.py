@@ -32,7 +32,12 @@ async def test_a_deposit_says_what_is_documented() -> None:
 
 @pytest.mark.parametrize(
     ("amount", "text"),
-    [("1E+2", "100"), ("0.10", "0.10"), ("1e-8", "0.00000001"), ("12345678901234567890.123456789", "12345678901234567890.123456789")],
+    [
+        ("1E+2", "100"),
+        ("0.10", "0.10"),
+        ("1e-8", "0.00000001"),
+        ("12345678901234567890.123456789", "12345678901234567890.123456789"),
+    ],
 )
 @virtual
 async def test_an_amount_is_sent_as_a_plain_number_in_a_string(amount: str, text: str) -> None:

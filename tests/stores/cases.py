@@ -248,6 +248,13 @@ class StoreCases:
         with pytest.raises(StoreError, match="closed"):
             await exported(store, Filter())
 
+    async def test_opening_twice_is_opening_once(self, store: Store) -> None:
+        await store.open()
+        await store.put_done([done()])
+        await store.close()
+        with pytest.raises(StoreError, match="closed"):
+            await store.put_done([done()])
+
     async def test_close_finishes_what_was_asked_before(self, store: Store, fresh: Fresh) -> None:
         puts = [asyncio.ensure_future(store.put_done([done(number)])) for number in range(100)]
         await asyncio.sleep(0)

@@ -1,13 +1,11 @@
 """The `kafka` transport on a real broker: where a group begins, and what it does when its place in the log is gone."""
 
-import asyncio
-
 import pytest
 
 from investbus import config
 from tests.brokers.kafka import Kafka as Broker
 from tests.brokers.kafka_records import Sent
-from tests.transports.kafka_workers import made, opened, settings
+from tests.transports.kafka_workers import opened, settings
 from tests.transports.reading import ack, bodies, nothing, take, until
 
 pytestmark = pytest.mark.broker

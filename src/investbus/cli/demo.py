@@ -3,7 +3,7 @@
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -116,8 +116,8 @@ def _tell(ctx: typer.Context, summary: "Summary", folder: "Folder", urls: Mappin
 
     failed, more = _commands(summary, folder)
     if ctx.obj.format == "json":
-        commands = [*failed.values(), *more.values()]
-        emit(ctx, msgspec.to_builtins(summary) | {"config": str(folder.config), "commands": commands, "urls": dict(urls)})
+        more_of_it = {"config": str(folder.config), "commands": failed + more, "urls": dict(urls)}
+        emit(ctx, msgspec.to_builtins(summary) | more_of_it)
     else:
         print(
             f"{summary.events} messages in {summary.seconds:g} s ({summary.events_per_second:g} a second), "
@@ -129,7 +129,9 @@ def _tell(ctx: typer.Context, summary: "Summary", folder: "Folder", urls: Mappin
         _titled(ctx, "Calls of the platform", msgspec.to_builtins(summary.api_calls))
         _listed("What failed, grouped by cause, and one of them with all that is known of it", failed)
         _listed("What to try next", more)
-        _listed("Up until Ctrl-C, with two events a second", urls)
+        if urls:
+            print("\nUp until Ctrl-C, with two events a second:")
+            emit(ctx, urls)
     sys.stdout.flush()
     for line in summary.findings:
         print(f"finding: {line}", file=sys.stderr)
@@ -137,19 +139,19 @@ def _tell(ctx: typer.Context, summary: "Summary", folder: "Folder", urls: Mappin
         print(f"the demo has failed; what the worker says of it: {folder.worker_log}", file=sys.stderr)
 
 
-def _commands(summary: "Summary", folder: "Folder") -> tuple[dict[str, str], dict[str, str]]:
+def _commands(summary: "Summary", folder: "Folder") -> tuple[list[str], list[str]]:
     """What lists the failures, and what to try next: each a command that can be pasted."""
     found = shutil.which(PROGRAM)
     program = PROGRAM if found and Path(found).samefile(sys.argv[0]) else shlex.quote(sys.argv[0])
     config = shlex.quote(str(folder.config))
-    failed = {"list": f"{program} dlq list --group -c {config}"}
+    failed = [f"{program} dlq list --group -c {config}"]
     if summary.sample:
-        failed["show"] = f"{program} dlq show {summary.sample} -c {config}"
-    more = {
-        "routes": f"{program} routes portfolios.withdrawal -c {config}",
-        "check": f"{program} check -c {config}",
-        "keep": f"{program} demo --keep --dir {shlex.quote(str(folder.path))}",
-    }
+        failed.append(f"{program} dlq show {summary.sample} -c {config}")
+    more = [
+        f"{program} routes portfolios.withdrawal -c {config}",
+        f"{program} check -c {config}",
+        f"{program} demo --keep --dir {shlex.quote(str(folder.path))}",
+    ]
     return failed, more
 
 
@@ -175,11 +177,10 @@ def _titled(ctx: typer.Context, title: str, rows: list[dict[str, Any]]) -> None:
         emit(ctx, rows)
 
 
-def _listed(title: str, lines: Mapping[str, str]) -> None:
-    if lines:
-        print(f"\n{title}:")
-        for line in lines.values():
-            print(f"  {line}")
+def _listed(title: str, commands: Sequence[str]) -> None:
+    print(f"\n{title}:")
+    for command in commands:
+        print(f"  {command}")
 
 
 def _times(count: int) -> str:

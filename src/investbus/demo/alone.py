@@ -1,6 +1,7 @@
 """The pretend platform alone: what `investbus sandbox` runs, for a worker that somebody else starts."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -36,7 +37,9 @@ async def stand_alone(
         try:
             await stack.enter_async_context(platform)
         except OSError as error:
-            raise ConfigError([f"--port {port}: cannot be listened on: {error.strerror}; name another one, or 0 for any"]) from None
+            raise ConfigError(
+                [f"--port {port}: cannot be listened on: {os.strerror(error.errno or 0)}; name another one, or 0 for any"]
+            ) from None
         stack.push_async_callback(transport.close, FLUSH_TIMEOUT)
         feed = Feed(events(world, Random(), mischief=MISCHIEF), transport, say)
         key_id, key = CREDENTIALS
@@ -61,3 +64,4 @@ async def _until_stopped(feed: Feed, platform: Platform, rate: float) -> None:
     finally:
         feeding.cancel()
         stopping.cancel()
+        await asyncio.wait((feeding, stopping))

@@ -76,7 +76,8 @@ def claim(path: Path) -> Folder:
         path.mkdir(parents=True, exist_ok=True)
         if (foreign := _foreign(path)) is not None:
             raise ConfigError([f"--dir {path}: holds {foreign}, which is no demo's; name a new or an empty folder"])
-        (path / CONFIG).write_text(f"{MARK}\n", encoding="utf-8")  # first, so that a demo that is killed leaves no stranger
+        if not (path / CONFIG).exists():  # marked before anything else, so that a demo that is killed leaves no stranger
+            (path / CONFIG).write_text(f"{MARK}\n", encoding="utf-8")
         with Position(path / LOG).lock():
             for name in NAMES - {CONFIG, LOCK}:
                 (path / name).unlink(missing_ok=True)

@@ -39,7 +39,7 @@ class Bar:
     """For a terminal. It is gone when the demo is over; what was said stays."""
 
     def __init__(self, total: int) -> None:
-        columns = (TextColumn("events"), BarColumn(30), MofNCompleteColumn(), TextColumn("[dim]{task.description}"))
+        columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("[dim]{task.description}"))
         self._progress = Progress(*columns, console=Console(stderr=True, highlight=False), auto_refresh=False, transient=True)
         self._task = self._progress.add_task("", total=total)
         self._started = time.monotonic()

@@ -59,8 +59,14 @@ def bus() -> "Bus":
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Async tests that use `bus` run on a virtual loop of their own, whatever other plug-ins do with async tests."""
     for at, item in enumerate(items):
-        if isinstance(item, pytest.Function) and "bus" in item.fixturenames and inspect.iscoroutinefunction(item.obj):
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj) and _uses_bus(item):
             items[at] = _on_virtual_loop(item)
+
+
+def _uses_bus(item: pytest.Function) -> bool:
+    """Whether `bus` is the fixture above, and not one of the project's own."""
+    found = item._fixtureinfo.name2fixturedefs.get("bus")
+    return bool(found) and inspect.unwrap(found[-1].func).__module__ == __name__
 
 
 def _on_virtual_loop(item: pytest.Function) -> pytest.Function:

@@ -107,12 +107,12 @@ class Kafka:
         findings = in_the_clear(self._settings)
         try:
             consumer = await self._started_consumer()
+            try:
+                return findings + await self._looked_up(consumer)
+            finally:
+                await self._stop(consumer, GIVE_UP_AFTER)
         except TransportRefused as refused:
             return [*findings, str(refused)]
-        try:
-            return findings + await self._looked_up(consumer)
-        finally:
-            await self._stop(consumer, GIVE_UP_AFTER)
 
     # ---- the consumer
 
@@ -151,7 +151,7 @@ class Kafka:
         except errors.GroupAuthorizationFailedError as error:
             findings.append(str(explained(error, self._settings)))
         except (errors.KafkaError, TimeoutError) as error:
-            raise explained(error, self._settings) from error
+            raise await why(self._settings, connection(self._settings, self._request_timeout)) from error
         return findings
 
     # ---- the producer

@@ -12,6 +12,7 @@ from typing import Any
 from aiokafka import errors
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.protocol.metadata import MetadataRequest
 
 from investbus import config
 from investbus.errors import TransportDown, TransportRefused
@@ -104,15 +105,25 @@ async def why(settings: config.Kafka, arguments: dict[str, Any]) -> TransportDow
     """Why no broker took us. A broker that answered and said no weighs more than one that did not answer."""
     reasons: list[TransportDown] = []
     for host, port, _ in collect_hosts(settings.bootstrap_servers, randomize=False):
+        where = f"Kafka broker {host}:{port}"
         try:
-            probe = await create_conn(host, port, **arguments)
+            await _knock(host, port, arguments)
         except Exception as error:  # whatever a handshake can raise: the operator gets it as one line
-            reasons.append(_unreachable(error, f"Kafka broker {host}:{port}", settings.security))
+            reasons.append(_unreachable(error, where, settings.security))
         else:
-            probe.close()
-            reasons.append(TransportDown(f"Kafka broker {host}:{port} took a connection only at the second try"))
+            reasons.append(TransportDown(f"{where} answers now, but did not at first"))
     refused = [reason for reason in reasons if isinstance(reason, TransportRefused)]
     return refused[0] if refused else TransportDown("; ".join(map(str, reasons)))
+
+
+async def _knock(host: str, port: int, arguments: dict[str, Any]) -> None:
+    door = await create_conn(host, port, **arguments)
+    try:
+        metadata = await door.send(MetadataRequest([]))
+    finally:
+        door.close()
+    if not metadata.brokers:  # aiokafka takes the refusal of a token for a success, and every answer after it for empty
+        raise errors.SaslAuthenticationFailed
 
 
 def _unreachable(error: Exception, where: str, security: config.KafkaSecurity) -> TransportDown:
@@ -130,10 +141,10 @@ def _unreachable(error: Exception, where: str, security: config.KafkaSecurity) -
             return TransportRefused(f"{where} does not offer {security.mechanism} (kafka.security.mechanism)")
         case TimeoutError():
             return TransportDown(f"{where} does not answer")
+        case errors.KafkaConnectionError() | ConnectionResetError() | ConnectionAbortedError():
+            return TransportDown(f"{where} hung up; does that listener speak {security.protocol}? (kafka.security.protocol)")
         case OSError():
             return TransportDown(f"{where} cannot be reached: {error.strerror or error}")
-        case errors.KafkaConnectionError():
-            return TransportDown(f"{where} hung up; does that listener speak {security.protocol}? (kafka.security.protocol)")
     return TransportDown(f"{where}: {type(error).__name__}: {error}")
 
 
