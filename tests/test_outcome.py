@@ -46,7 +46,10 @@ def test_every_kind_of_failure(error: Exception, result: str, kind: type, detail
             assert outcome.dependency == detail
 
 
-@pytest.mark.parametrize(("error", "result"), [(ValueError("x"), "exhausted"), (AttemptTimeout("x"), "timeout"), (Retry(), "exhausted")])
+LAST = [(ValueError("x"), "exhausted"), (AttemptTimeout("x"), "timeout"), (Retry(), "exhausted")]
+
+
+@pytest.mark.parametrize(("error", "result"), LAST)
 def test_the_last_attempt_is_a_dead_letter(error: Exception, result: str) -> None:
     said, outcome = outcome_of(error, 5, POLICY, 0.0, fresh=False)
     assert said == result

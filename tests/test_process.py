@@ -50,7 +50,8 @@ class Process:
         self.folder = folder
         self.settings = settings_in(folder, **({"handlers": ["hand:router"]} | changes))
         (folder / "hand.py").write_text(HANDLERS)
-        dumped = self.settings.model_dump(mode="json", include={"handlers", "transport", "file", "store", "ops", "retry", "shutdown", "dispatch"})
+        sections = {"handlers", "transport", "file", "store", "ops", "retry", "shutdown", "dispatch"}
+        dumped = self.settings.model_dump(mode="json", include=sections)
         (folder / "investbus.yaml").write_text(yaml.safe_dump(dumped))
         self.running: subprocess.Popen[str] | None = None
 
@@ -187,7 +188,7 @@ async def test_kill_9_between_store_and_commit_repeats_nothing(process: Process)
 
 async def test_a_second_worker_on_one_log_is_refused(process: Process) -> None:
     process.start()
-    await until(lambda: (process.folder / "events.ndjson.position.lock").exists())
+    await until((process.folder / "events.ndjson.position.lock").exists)
     await asyncio.sleep(0.5)
     second = Process(process.folder)
     second.start()

@@ -106,7 +106,10 @@ def test_the_same_pattern_or_a_second_default_is_refused() -> None:
     assert len(refused(router)) == 2
 
 
-@pytest.mark.parametrize("name", ["portfolios", "a.b.c", "", ".", "a.", ".b", "port*.creation", "a.b*", "a.\x07b", "x" * 201 + ".a"])
+NEVER = ["portfolios", "a.b.c", "", ".", "a.", ".b", "port*.creation", "a.b*", "a.\x07b", "x" * 201 + ".a"]
+
+
+@pytest.mark.parametrize("name", NEVER)
 def test_a_name_that_can_never_match_is_refused(name: str) -> None:
     router = Router()
     router.on(name)(handler)

@@ -92,7 +92,8 @@ async def assembled(
         settler = Settler(store, transport.source, metrics, ambient)
         dispatcher = Dispatcher(settings.dispatch, gatehouse, resources, ambient, settler.finish, settler.release)
         decode = load_dialect(settings.dialect)
-        intake = Intake(decode, table, routes, settings.dispatch, store, transport.source, metrics, ambient)
+        keep_done = settings.store.keep_done
+        intake = Intake(decode, table, routes, settings.dispatch, store, keep_done, transport.source, metrics, ambient)
         worker = Worker(settings, transport, store, intake, dispatcher, settler, metrics, ambient)
         yield Assembled(worker, Console(worker, gatehouse, table), gatehouse, table)
 

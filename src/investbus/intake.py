@@ -6,6 +6,7 @@ a message holds can raise out of here; what is no event becomes a work whose ver
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -47,6 +48,7 @@ class Intake:
         routes: Mapping[str, Route],
         settings: Dispatch,
         store: Store | None,
+        keep_done: float,
         source: str,
         metrics: Metrics,
         ambient: Ambient,
@@ -56,6 +58,7 @@ class Intake:
         self.routes = routes  # by name of the entry
         self._settings = settings
         self._store = store
+        self._keep_done = keep_done
         self._source = source
         self._metrics = metrics
         self._ambient = ambient
@@ -152,10 +155,11 @@ class Intake:
 
     async def _find_done(self, identities: Sequence[Identity]) -> Mapping[Identity, bytes]:
         assert self._store is not None
+        since = datetime.fromtimestamp(self._ambient.wall() - self._keep_done, UTC)
         while True:
             try:
                 with self._metrics.stored("lookup"):
-                    found = await self._store.find_done(identities)
+                    found = await self._store.find_done(identities, since)
             except StoreError as error:
                 if not self.failing:
                     log.error("the store cannot be asked what was done; events wait", error=str(error), again_in=STORE_AGAIN)

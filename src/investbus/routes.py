@@ -17,7 +17,6 @@ from investbus.retry import RetryPolicy
 from investbus.router import Entry, RouteTable, compose, model_of, suggestion
 from investbus.work import Route
 
-
 LONGEST_INTEGER = 4_300  # digits: Python's own limit for text
 
 

@@ -113,8 +113,8 @@ class Store(Protocol):
 
     async def close(self) -> None: ...
 
-    async def find_done(self, identities: Sequence[Identity]) -> dict[Identity, bytes]:
-        """Which of these are done or dead already, with the hash of the body that was."""
+    async def find_done(self, identities: Sequence[Identity], since: datetime | None = None) -> dict[Identity, bytes]:
+        """Which of these are done or dead already, with the hash of the body that was. Records from before `since` do not count."""
         ...
 
     async def put_done(self, done: Sequence[Done]) -> None: ...

@@ -77,7 +77,8 @@ def measure(kafka: Kafka, events: int, rounds: int) -> list[Row]:
         for case in cases(events):
             figures = _run(case, kafka.bootstrap, topic)
             found[case.name].append(figures)
-            print(f"  round {number + 1}: {case.name}: {figures['us']:.1f} us, {figures['rate']:,.0f}/s", file=sys.stderr, flush=True)
+            said = f"{case.name}: {figures['us']:.1f} us, {figures['rate']:,.0f}/s"
+            print(f"  round {number + 1}: {said}", file=sys.stderr, flush=True)
     base = statistics.median(one["us"] for one in found["bare"])
     return [_row(case, found[case.name], base) for case in cases(events)]
 

@@ -7,7 +7,8 @@ from tests.chaos.checks import History, Kill, Sent, violations
 from tests.chaos.ledger import Run
 
 SENT = [Sent(f"e{n}", "k", n, 0, n) for n in range(6)]
-RUNS = [Run(1, f"e{n}", "k", n, n + 0.1, n + 0.5) for n in range(3)] + [Run(2, f"e{n}", "k", n, n + 1.1, n + 1.5) for n in range(2, 6)]
+FIRST = [Run(1, f"e{n}", "k", n, n + 0.1, n + 0.5) for n in range(3)]
+RUNS = FIRST + [Run(2, f"e{n}", "k", n, n + 1.1, n + 1.5) for n in range(2, 6)]
 SAMPLES = [Sample(0.6, {0: 1}), Sample(2.0, {0: 2}), Sample(7.0, {0: 6})]
 GOOD = History(SENT, RUNS, SAMPLES, [Kill(1, 1)], {0: 6})
 

@@ -39,7 +39,7 @@ class WorkerProcess:
         assert not self.running
         environment = {**os.environ, FOLDER: str(self._folder)}
         with (self._folder / f"{self.name}.log").open("ab") as log:
-            argv = [sys.executable, GUARD, str(os.getpid()), INVESTBUS, "run", "-c", self._path]  # dies with this process
+            argv = [sys.executable, str(GUARD), str(os.getpid()), str(INVESTBUS), "run", "-c", str(self._path)]  # dies with us
             self._process = subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=log, stderr=log)
 
     def kill(self) -> None:

@@ -60,7 +60,7 @@ def tokens(access: str, *, expires_in: Any = "300", refresh: str | None = "r") -
 
 
 class Script:
-    """A wire. Calls are answered by `plan` in turn and then by its last; logins likewise, by tokens `t1`, `t2`, … if nothing is said."""
+    """A wire. Calls are answered by `plan` in turn and then by its last; logins likewise, or by tokens `t1`, `t2` and so on."""
 
     def __init__(self, plan: tuple[Reply, ...], logins: tuple[Reply, ...] = ()) -> None:
         self.plan = list(plan) or [reply()]

@@ -8,7 +8,7 @@ import pytest
 
 from investbus.errors import ApiError
 from investbus.platform.wire import Answer
-from tests.platform.rig import OLD, Rig, Sent, fate, reply, tokens, virtual
+from tests.platform.rig import OLD, Rig, Sent, reply, tokens, virtual
 
 
 async def _slow_login(sent: Sent) -> Answer:
@@ -52,13 +52,15 @@ async def test_a_token_is_renewed_before_it_expires() -> None:
 
 @pytest.mark.parametrize("said", ["120", 120, 120.0, "120.0"])
 def test_the_life_of_a_token_is_taken_as_text_or_number(said: Any) -> None:
-    assert _renewed_after(said, by=96.5) and not _renewed_after(said, by=95.5)
+    assert _renewed_after(said, by=96.5)
+    assert not _renewed_after(said, by=95.5)
 
 
 @pytest.mark.parametrize("said", [None, "soon", "", "-5", 0, -1, "nan", "inf", "1e999", 10**400, [], {"s": 5}])
 def test_a_broken_life_counts_as_the_documented_five_minutes(said: Any) -> None:
     """Taken at its word, some of these would mean a login for each call, others no renewal ever."""
-    assert _renewed_after(said, by=240.5) and not _renewed_after(said, by=239.5)
+    assert _renewed_after(said, by=240.5)
+    assert not _renewed_after(said, by=239.5)
 
 
 def _renewed_after(said: Any, *, by: float) -> bool:
@@ -139,7 +141,7 @@ async def test_a_second_refusal_is_final(status: int, method: str) -> None:
 
 @virtual
 async def test_secrets_are_read_anew_at_each_login(tmp_path: Path) -> None:
-    files = {"access_key_id_file": tmp_path / "id", "secret_access_key_file": tmp_path / "key"}
+    files: dict[str, Any] = {"access_key_id_file": tmp_path / "id", "secret_access_key_file": tmp_path / "key"}
     (tmp_path / "id").write_text("id-1\n")
     (tmp_path / "key").write_text("key-1\n")
     rig = Rig(_only("t1"), access_key_id=None, secret_access_key=None, **files)

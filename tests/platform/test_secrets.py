@@ -25,7 +25,9 @@ ECHO = {
 CALLS: list[Callable[[Rig], Any]] = [
     lambda rig: rig.api.portfolio("Pcanary"),
     lambda rig: rig.api.post("/users/", json={"name": "person-canary"}, idempotency_key="key-of-canary"),
-    lambda rig: rig.api.deposit(portfolio="Pcanary", amount=Decimal("4242.4242"), currency="EUR", idempotency_key="key-of-canary"),
+    lambda rig: rig.api.deposit(
+        portfolio="Pcanary", amount=Decimal("31415926.53"), currency="EUR", idempotency_key="key-of-canary"
+    ),
     lambda rig: anext(rig.api.find("users", "external_id eq {id}", id="Ucanary")),
     lambda rig: rig.client.log_in(),
 ]
@@ -35,7 +37,7 @@ FAILURES: list[Any] = [
     never,
 ]
 FAILURES += [reply(body=b'{"name": "person-canary"'), reply(json=["person-canary"])]
-SECRETS = ("canary", "4242")
+SECRETS = ("canary", "31415926")
 
 
 def assert_clean(text: str) -> None:

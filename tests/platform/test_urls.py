@@ -20,8 +20,8 @@ TEMPLATE = "/portfolios/{portfolio_id}/optimizations/{id}/"
 HOSTILE: list[Any] = [
     "..", ".", "...", "%2e%2e", "%2E%2E", "..%2f", "a/b", "../../users", "a/../b", "/", "\\", "..\\..",
     "?x", "a?role=admin", "a&b=c", "#", "a#b", "a;b", "a b", " ", "a ", "\ta", "a\r\nX-Evil: 1", "a\n", "\n", "a\x00", "\x7f",
-    "@evil.invalid", "a:b", "//evil.invalid/", "http://evil.invalid/", "a'b", "a' or 'x' eq 'x", "a\"b", "{id}", "{0}", "%", "%00", "a+b",
-    "é", "ａ", "٣", "a\u200b", "\u202e", "\ud800", "😀", "x" * 65, "x" * 100_000, "",
+    "@evil.invalid", "a:b", "//evil.invalid/", "http://evil.invalid/", "a'b", "a' or 'x' eq 'x", "a\"b", "{id}", "{0}",
+    "%", "%00", "a+b", "é", "\uff41", "٣", "a\u200b", "\u202e", "\ud800", "😀", "x" * 65, "x" * 100_000, "",
     None, 17, 1.5, True, b"P1", ["P1"], {"id": "P1"}, object(),
 ]  # fmt: skip
 
@@ -106,7 +106,7 @@ def test_the_longest_id_goes_in() -> None:
     ],
 )
 def test_a_template_that_is_wrong_is_a_mistake_of_the_handler(template: str, ids: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="template|expected|format"):
+    with pytest.raises(ValueError, match=r"template|expected|format"):
         build(BASE, template, ids)
 
 

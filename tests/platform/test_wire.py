@@ -38,7 +38,7 @@ async def test_a_platform_with_a_certificate_that_nobody_vouches_for_gets_no_key
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(make_certificates(tmp_path).server_chain)
     async with Raw(tls=tls) as server:
-        with pytest.raises(ApiUnavailable, match="ClientConnectorCertificateError: .*CERTIFICATE_VERIFY_FAILED"):
+        with pytest.raises(ApiUnavailable, match=r"ClientConnectorCertificateError: .*CERTIFICATE_VERIFY_FAILED"):
             await connect(server.url).client.log_in()
         assert server.logins == 0
 
@@ -51,7 +51,7 @@ async def test_a_reset_sends_a_write_once_and_a_get_as_often_as_we_decide(connec
         writer.transport.abort()
 
     async with Raw(reset) as server:
-        with pytest.raises(ApiUnavailable, match="api is not available: .*: (ServerDisconnectedError|ClientOSError)"):
+        with pytest.raises(ApiUnavailable, match=r"api is not available: .*: (ServerDisconnectedError|ClientOSError)"):
             await call(connect(server.url), method)
         assert len(server.seen) == (3 if method == "GET" else 1)
 

@@ -47,8 +47,8 @@ async def test_an_amount_is_sent_as_a_plain_number_in_a_string(amount: str, text
 
 
 BAD_AMOUNTS = [
-    FULL, Decimal("1e101"), Decimal("1E+999999999999999999"), Decimal("1E-999999999999999999"), Decimal(0), Decimal("-0"), Decimal("-1"),
-    Decimal("NaN"), Decimal("sNaN"), Decimal("Infinity"), Decimal("-Infinity"), 150, 150.5, "150", None, True,
+    FULL, Decimal("1e101"), Decimal("1E+999999999999999999"), Decimal("1E-999999999999999999"), Decimal(0), Decimal("-0"),
+    Decimal(-1), Decimal("NaN"), Decimal("sNaN"), Decimal("Infinity"), Decimal("-Infinity"), 150, 150.5, "150", None, True,
 ]  # fmt: skip
 
 

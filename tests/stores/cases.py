@@ -122,6 +122,16 @@ class StoreCases:
         await store.put_done([done(1, b"new")])
         assert await store.find_done([identity(1)]) == {identity(1): b"new"}
 
+    async def test_records_from_before_do_not_count_and_a_new_run_renews_them(self, store: Store) -> None:
+        await store.put_done([done(1)])
+        await asyncio.sleep(0.01)
+        later = datetime.now(UTC)
+        assert await store.find_done([identity(1)], LONG_AGO) == {identity(1): b"h" * 16}
+        assert await store.find_done([identity(1)], later) == {}
+        await asyncio.sleep(0.01)
+        await store.put_done([done(1)])
+        assert await store.find_done([identity(1)], later) == {identity(1): b"h" * 16}
+
     @pytest.mark.parametrize("size", [0, 1, 3, 64, 255, 256, 257, 1000])
     async def test_a_batch_of_any_size_finds_all(self, store: Store, size: int) -> None:
         await store.put_done([done(number, b"%16d" % number) for number in range(0, size, 3)])

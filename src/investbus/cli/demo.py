@@ -116,8 +116,8 @@ def _tell(ctx: typer.Context, summary: "Summary", folder: "Folder", urls: Mappin
 
     failed, more = _commands(summary, folder)
     if ctx.obj.format == "json":
-        more_of_it = {"config": str(folder.config), "commands": failed + more, "urls": dict(urls)}
-        emit(ctx, msgspec.to_builtins(summary) | more_of_it)
+        places = {"config": str(folder.config), "commands": failed + more, "urls": dict(urls)}
+        emit(ctx, msgspec.to_builtins(summary) | places)
     else:
         print(
             f"{summary.events} messages in {summary.seconds:g} s ({summary.events_per_second:g} a second), "
@@ -142,7 +142,8 @@ def _tell(ctx: typer.Context, summary: "Summary", folder: "Folder", urls: Mappin
 def _commands(summary: "Summary", folder: "Folder") -> tuple[list[str], list[str]]:
     """What lists the failures, and what to try next: each a command that can be pasted."""
     found = shutil.which(PROGRAM)
-    program = PROGRAM if found and Path(found).samefile(sys.argv[0]) else shlex.quote(sys.argv[0])
+    on_path = found is not None and Path(found).resolve() == Path(sys.argv[0]).resolve()
+    program = PROGRAM if on_path else shlex.quote(sys.argv[0])
     config = shlex.quote(str(folder.config))
     failed = [f"{program} dlq list --group -c {config}"]
     if summary.sample:

@@ -4,10 +4,13 @@ Lists never show `data`, and an error in them is a class with an HTTP status, ne
 """
 
 import base64
+import os
+import sys
 from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar
 
 import typer
 
@@ -24,7 +27,8 @@ app.add_typer(verbs, name="dlq")
 
 T = TypeVar("T")
 Route = Annotated[str | None, typer.Option("--route", help="Of this route.")]
-Reason = Annotated[str | None, typer.Option("--reason", help="undecodable, data_invalid, rejected, exhausted, crashed or unrouted.")]
+REASONS = "undecodable, data_invalid, rejected, exhausted, crashed or unrouted."
+Reason = Annotated[str | None, typer.Option("--reason", help=REASONS)]
 Error = Annotated[str | None, typer.Option("--error", help='With this error, such as "ApiError 500".')]
 Since = Annotated[datetime | None, typer.Option("--since", help="Died at or after this time (UTC).")]
 Until = Annotated[datetime | None, typer.Option("--until", help="Died at or before this time (UTC).")]
@@ -91,7 +95,6 @@ def show(
 @verbs.command()
 def export(
     ctx: typer.Context,
-    output: Annotated[Path, typer.Option("--output", metavar="FILE", help="Where to write; readable by you alone.")],
     route: Route = None,
     reason: Reason = None,
     error: Error = None,
@@ -100,35 +103,39 @@ def export(
     event_id: EventId = None,
     key: Key = None,
     state: State = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Where to write, readable by you alone; else standard output.")
+    ] = None,
 ) -> int:
     """Write dead letters with their original bytes, one JSON object a line, oldest first.
 
     Example: investbus dlq export --route portfolios.creation --output dead.ndjson
     """
-    import os
-
     import msgspec
 
     wanted = _filter(route, reason, error, since, until, event_id, key, state)
-
-    def private(path: str, flags: int) -> int:
-        return os.open(path, flags, 0o600)
+    target = _private(output) if output is not None else nullcontext(sys.stdout.buffer)
 
     async def write(store: "Store") -> int:
         written = 0
-        with open(output, "wb", opener=private) as file:
+        with target as file:
             async for letter in store.export_dead(wanted):
                 body = base64.b64encode(letter.body).decode()
                 file.write(msgspec.json.encode(_whole(letter) | {"body_base64": body}) + b"\n")
                 written += 1
         return written
 
-    try:
-        count = _with_store(ctx, write)
-    except OSError as failure:
-        raise ConfigError([f"--output: {output}: {failure.strerror}"]) from None
-    typer.echo(f"{count} dead letters written to {output}", err=True)
+    count = _with_store(ctx, write)
+    typer.echo(f"{count} dead letters written to {output or 'standard output'}", err=True)
     return 0
+
+
+def _private(path: Path) -> BinaryIO:
+    """A new file for its owner alone: it holds what events hold."""
+    try:
+        return open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600))
+    except OSError as failure:
+        raise ConfigError([f"--output: {path}: {failure.strerror}"]) from None
 
 
 def _filter(

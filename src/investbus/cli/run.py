@@ -21,7 +21,7 @@ def run(
     ctx: typer.Context,
     until_idle: Annotated[
         float | None,
-        typer.Option("--until-idle", metavar="SECONDS", min=0.1, help="Exit 0 when for so long nothing was received or unfinished."),
+        typer.Option("--until-idle", metavar="SECONDS", min=0.1, help="Exit 0 when for so long nothing was received or left."),
     ] = None,
     max_events: Annotated[
         int | None, typer.Option("--max-events", metavar="N", min=1, help="Exit 0 when N deliveries were taken and finished.")
@@ -67,7 +67,8 @@ def check(
             print(f"{name}: {promise}")
         for line in findings:
             print(f"finding: {line}")
-        print(f"{len(table.entries)} routes, {len(findings)} findings" + ("" if connect else "; --connect also asks the other side"))
+        hint = "" if connect else "; --connect also asks the other side"
+        print(f"{len(table.entries)} routes, {len(findings)} findings{hint}")
     return 1 if findings else 0
 
 
@@ -89,7 +90,8 @@ def routes(
     if match.entry is None:
         emit(ctx, {"name": name, "handler": None, "why": match.why})
         return 1
-    emit(ctx, {"name": name, "route": match.entry.name, "handler": match.entry.handler, "place": match.entry.place, "why": match.why})
+    entry = match.entry
+    emit(ctx, {"name": name, "route": entry.name, "handler": entry.handler, "place": entry.place, "why": match.why})
     return 0
 
 

@@ -102,7 +102,7 @@ def _routes(counts: Counts) -> list[RouteRow]:
 
 def _compared(events: int, planned: Mapping[str, int], counted: Mapping[str, int]) -> Iterator[str]:
     if (total := sum(counted.values())) != events:
-        yield f"{events} messages were sent and {total} have ended"
+        yield f"{events} messages were due to end, {total} have ended"
     for name in sorted(planned.keys() | counted.keys()):
         due, seen = planned.get(name, 0), counted.get(name, 0)
         if due != seen:

@@ -19,7 +19,8 @@ class MemoryStore:
     async def close(self) -> None:
         """Nothing to close."""
 
-    async def find_done(self, identities: Sequence[Identity]) -> dict[Identity, bytes]:
+    async def find_done(self, identities: Sequence[Identity], since: datetime | None = None) -> dict[Identity, bytes]:
+        """`since` says nothing here: no record is older than the process."""
         return {identity: self.done[identity].body_hash for identity in identities if identity in self.done}
 
     async def put_done(self, done: Sequence[Done]) -> None:

@@ -31,8 +31,9 @@ class SqliteStore:
     async def close(self) -> None:
         await self._thread.stop()
 
-    async def find_done(self, identities: Sequence[Identity]) -> dict[Identity, bytes]:
-        return await self._thread.read(lambda db: sqlite_done.find(db, identities))
+    async def find_done(self, identities: Sequence[Identity], since: datetime | None = None) -> dict[Identity, bytes]:
+        oldest = 0 if since is None else micros(since)
+        return await self._thread.read(lambda db: sqlite_done.find(db, identities, oldest))
 
     async def put_done(self, done: Sequence[Done]) -> None:
         await self._thread.write(lambda db: sqlite_done.put(db, done, _now()))

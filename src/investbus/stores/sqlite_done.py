@@ -19,8 +19,7 @@ SLICE = 2000  # rows walked in one transaction: a few milliseconds, in between t
 FIRST = (-(2**63), "", "")  # below every key
 
 PUT = """INSERT INTO done (scope, created, id, hash, outcome, at) VALUES (?, ?, ?, ?, ?, ?)
-    ON CONFLICT (scope, created, id) DO UPDATE SET hash = excluded.hash, outcome = excluded.outcome, at = excluded.at
-    WHERE hash <> excluded.hash OR outcome <> excluded.outcome"""
+    ON CONFLICT (scope, created, id) DO UPDATE SET hash = excluded.hash, outcome = excluded.outcome, at = excluded.at"""
 
 Key = tuple[int, str, str]
 
@@ -32,13 +31,13 @@ def scope(source: str, route: str) -> int:
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), signed=True)
 
 
-def find(db: sqlite3.Connection, identities: Sequence[Identity]) -> dict[Identity, bytes]:
+def find(db: sqlite3.Connection, identities: Sequence[Identity], oldest: int) -> dict[Identity, bytes]:
     found: dict[Identity, bytes] = {}
     for start in range(0, len(identities), CHUNK):
         asked = identities[start : start + CHUNK]
         size = 1 << (len(asked) - 1).bit_length()  # powers of two: few statements to prepare; NULL finds nothing
         parts: list[int | str | None] = [part for identity in asked for part in _key(identity)]
-        parts += [None] * (3 * (size - len(asked)))
+        parts += [None] * (3 * (size - len(asked))) + [oldest]
         found.update((asked[position], body_hash) for position, body_hash in db.execute(_lookup(size), parts))
     return found
 
@@ -75,5 +74,5 @@ def _lookup(size: int) -> str:
     return (
         f"WITH asked (position, scope, created, id) AS (VALUES {rows}) "  # noqa: S608 - numbers and question marks
         "SELECT position, hash FROM asked CROSS JOIN done "
-        "ON done.scope = asked.scope AND done.created = asked.created AND done.id = asked.id"
+        "ON done.scope = asked.scope AND done.created = asked.created AND done.id = asked.id WHERE done.at >= ?"
     )

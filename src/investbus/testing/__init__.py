@@ -11,7 +11,7 @@ import inspect
 import selectors
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -65,8 +65,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _uses_bus(item: pytest.Function) -> bool:
     """Whether `bus` is the fixture above, and not one of the project's own."""
-    found = item._fixtureinfo.name2fixturedefs.get("bus")
-    return bool(found) and inspect.unwrap(found[-1].func).__module__ == __name__
+    found = item._fixtureinfo.name2fixturedefs.get("bus") or ()  # noqa: SLF001 - pytest has no public way to ask
+    return any(inspect.unwrap(one.func).__module__ == __name__ for one in found[-1:])
 
 
 def _on_virtual_loop(item: pytest.Function) -> pytest.Function:
@@ -75,7 +75,7 @@ def _on_virtual_loop(item: pytest.Function) -> pytest.Function:
     @functools.wraps(test)
     def run(**fixtures: Any) -> None:
         bound = getattr(replaced.instance, item.originalname) if replaced.cls is not None else test
-        _run(fixtures.get("bus") or item._request.getfixturevalue("bus"), bound, fixtures)
+        _run(cast("Bus", replaced.funcargs["bus"]), bound, fixtures)
 
     replaced: pytest.Function = pytest.Function.from_parent(
         item.parent,
@@ -83,7 +83,7 @@ def _on_virtual_loop(item: pytest.Function) -> pytest.Function:
         callspec=getattr(item, "callspec", None),
         callobj=run,
         keywords={mark.name: mark for mark in item.own_markers},
-        fixtureinfo=item._fixtureinfo,
+        fixtureinfo=item._fixtureinfo,  # noqa: SLF001 - from_parent takes it and nothing gives it
         originalname=item.originalname,
     )
     replaced.own_markers[:] = [mark for mark in item.own_markers if mark.name != "asyncio"]

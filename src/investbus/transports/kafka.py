@@ -21,7 +21,8 @@ from investbus.transports.kafka_security import connection, explained, in_the_cl
 
 REQUEST_TIMEOUT = 10.0
 METADATA_AGE = 30.0  # new partitions are seen within this
-FETCH_BYTES = 262_144  # of one partition at a time; a larger record still comes, alone
+FETCH_BYTES = 16_777_216  # of one broker at a time
+PARTITION_BYTES = 262_144  # of one partition at a time; a larger record still comes, alone
 NEVER = 2**31 - 1  # milliseconds: aiokafka's watchdog over getmany would leave the group when nobody asks for events
 PUBLISH_WITHIN = 15.0
 GIVE_UP_AFTER = 5.0  # seconds for a client to stop after an error
@@ -57,12 +58,12 @@ class Kafka:
         try:
             if findings := await self._looked_up(consumer):
                 raise TransportRefused(findings[0])
-            self._membership = Membership(consumer, self._settings, self.counts, drain_cap=self._drain_cap, max_gap=self._max_gap)
-            self._membership.join()
-            self._consumer = consumer
+            membership = Membership(consumer, self._settings, self.counts, drain_cap=self._drain_cap, max_gap=self._max_gap)
+            membership.join()
         except BaseException:
             await self._stop(consumer, GIVE_UP_AFTER)
             raise
+        self._consumer, self._membership = consumer, membership
 
     async def receive(self, limit: int) -> list[Delivery]:
         if self._membership is None:
@@ -129,7 +130,8 @@ class Kafka:
             heartbeat_interval_ms=_ms(self._heartbeat),
             rebalance_timeout_ms=_ms(rebalance_timeout),
             max_poll_interval_ms=NEVER,
-            max_partition_fetch_bytes=FETCH_BYTES,
+            fetch_max_bytes=FETCH_BYTES,
+            max_partition_fetch_bytes=PARTITION_BYTES,
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
@@ -141,8 +143,9 @@ class Kafka:
     async def _looked_up(self, consumer: Any) -> list[str]:
         """What stands in the way of consuming, although the brokers let us in."""
         findings = []
+        within = 3 * self._request_timeout
         try:
-            async with asyncio.timeout(3 * self._request_timeout):
+            async with asyncio.timeout(within):
                 if self._settings.topic not in await consumer.topics():
                     user = self._settings.security.username
                     unseen = f', or user "{user}" may not see it' if user else ""
@@ -150,7 +153,9 @@ class Kafka:
                 await consumer.committed(TopicPartition(self._settings.topic, 0))
         except errors.GroupAuthorizationFailedError as error:
             findings.append(str(explained(error, self._settings)))
-        except (errors.KafkaError, TimeoutError) as error:
+        except TimeoutError as error:
+            raise TransportDown(f"{self.source}: the brokers did not answer within {within:g} s") from error
+        except errors.KafkaError as error:
             raise await why(self._settings, connection(self._settings, self._request_timeout)) from error
         return findings
 

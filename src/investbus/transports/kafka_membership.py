@@ -23,13 +23,14 @@ from investbus.transports.kafka_positions import Positions
 from investbus.transports.kafka_security import explained
 
 BATCH = 500  # records of one getmany: from 100 on the price of a record is flat, and a longer batch holds up the loop
+BUFFER_BYTES = 8_388_608
 POLL = 0.1  # seconds in getmany
 COMMIT_EVERY = 1.0
 COMMIT_SOON = 0.02  # after the last unfinished delivery
 FLUSH_WITHIN = 5.0  # the commit before partitions are given away
 PROBE_EVERY = 3.0
 PROBE_WITHIN = 5.0
-REBUILD_AFTER = 120.0  # without an answer: aiokafka never goes back to the bootstrap servers
+REBUILD_AFTER = 120.0  # without an answer or a place in the group: aiokafka never asks the bootstrap servers again
 STALLED_AFTER = 60.0  # records wait on the broker and none arrive: its fetching can die unseen
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -58,7 +59,7 @@ class Membership:
         self._placing: asyncio.Task[None] | None = None
         self._leaving = False
         self._failure: TransportDown | None = None
-        self._answered = self._now()
+        self._answered = self._member_at = self._now()
         self._silence = ""  # why the last probe got no answer
         self._joined_until = 0.0  # a rebalance that takes no longer than this is nothing to be unready for
 
@@ -75,8 +76,7 @@ class Membership:
         if self._failure is not None:
             raise self._failure
         taken = [self._buffer.popleft() for _ in range(min(limit, len(self._buffer)))]
-        if len(self._buffer) <= BATCH:
-            self._room.set()
+        self._room.set()
         for partition, delivery in taken:
             partition.hand_out(delivery.position)
         return [delivery for _, delivery in taken]
@@ -96,6 +96,7 @@ class Membership:
         if self._pumping is not None:
             await asyncio.wait((self._pumping,), timeout=2 * POLL)
             self._pumping.cancel()  # a rebalance can hold it in getmany for ever, and this consumer is not used again
+        self._fail(TransportDown("the Kafka transport was closed"))
 
     def state(self) -> TransportState:
         partitions = self._epoch.partitions if self._epoch is not None else {}
@@ -118,8 +119,6 @@ class Membership:
         epoch = self._epoch
         if epoch is None:
             return
-        if self._placing is not None:
-            self._placing.cancel()
         if epoch.placed:
             self._joined_until = self._now() + self._settings.session_timeout
         self._drop_buffer()
@@ -147,6 +146,8 @@ class Membership:
     def _end(self) -> None:
         epoch, self._epoch = self._epoch, None
         self._drop_buffer()
+        if self._placing is not None:
+            self._placing.cancel()
         if epoch is not None:
             epoch.lose()
 
@@ -164,7 +165,7 @@ class Membership:
     async def _pump(self) -> None:
         most = min(BATCH, self._max_gap)
         while not self._leaving:
-            if len(self._buffer) > BATCH:
+            if self._crowded():
                 self._room.clear()
                 await self._room.wait()
                 continue
@@ -178,6 +179,9 @@ class Membership:
                 for tp, records in fetched.items():
                     self._take(tp, records)
                 await asyncio.sleep(0)  # getmany does not pause for records that it has
+
+    def _crowded(self) -> bool:
+        return len(self._buffer) > BATCH or sum(len(delivery.body) for _, delivery in self._buffer) > BUFFER_BYTES
 
     async def _reposition(self, lost: Mapping[Any, int]) -> None:
         epoch = self._epoch
@@ -242,12 +246,15 @@ class Membership:
         tps = [partition.tp for partition in epoch.partitions.values()] if epoch is not None else []
         ends = await self._consumer.end_offsets(tps or self._any_partition())
         if epoch is None or epoch is not self._epoch or not epoch.placed:
+            if self._now() - self._member_at > REBUILD_AFTER:
+                raise TransportDown(f'Kafka: group "{self._settings.group}" has not let us in for {REBUILD_AFTER:g} s')
             return
-        waiting = Counter(partition for partition, _ in self._buffer)
+        self._member_at = self._now()
+        waiting, crowded = Counter(partition for partition, _ in self._buffer), self._crowded()
         for partition in epoch.partitions.values():
             position = await self._consumer.position(partition.tp)  # placed, so it is known and this does not wait
             end = ends[partition.tp]
-            held = partition.full or partition.lost or len(self._buffer) > BATCH
+            held = partition.full or partition.lost or crowded
             if position != partition.position or position >= end or held:
                 partition.position, partition.moved_at = position, self._now()
             elif self._now() - partition.moved_at > STALLED_AFTER:

@@ -19,7 +19,7 @@ class Partition:
         self.source = f"kafka:{tp.topic}/{tp.partition}"
         self.lease = Lease(self._finished, counts)
         self.committed = 0
-        self.position = 0  # of the next record that aiokafka would fetch, when it was last looked at
+        self.position = -1  # of the next record that aiokafka would fetch, when it was last looked at
         self.fetched = -1  # the last record that it did fetch
         self.moved_at = 0.0  # when `position` last moved or had no reason to
         self.lag = 0
@@ -39,7 +39,7 @@ class Partition:
         return partition
 
     def begin(self, offset: int) -> None:
-        self.committed = self.position = offset
+        self.committed = offset
         self.fetched = offset - 1
 
     def hand_out(self, offset: int) -> None:

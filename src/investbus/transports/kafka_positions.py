@@ -92,7 +92,7 @@ class Positions:
             starts = await self._starts(epoch)
         for partition in epoch.partitions.values():
             partition.begin(starts[partition.tp])
-            self._consumer.seek(partition.tp, partition.position)
+            self._consumer.seek(partition.tp, partition.committed)
             self._consumer.resume(partition.tp)
         epoch.placed = True
 
@@ -129,7 +129,7 @@ class Positions:
             told.error("position lost", reading="stopped")
             return
         target = begins if policy == "earliest" else ends
-        if not await self.send(epoch, {tp: target}):
+        if not await self.send(epoch, {tp: target}) or partition.lease.closing:
             return  # the next fetch meets the same error
         if target < offset:
             epoch.restart(partition, target)
