@@ -127,11 +127,15 @@ class Rig:
 
 
 def virtual(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """An async test in virtual time: waiting takes none."""
+    """An async test in virtual time: waiting takes none. One that would wait for ever fails."""
 
     @functools.wraps(test)
     def run(*args: Any, **fixtures: Any) -> None:
-        virtually(lambda: test(*args, **fixtures))
+        async def bounded() -> None:
+            async with asyncio.timeout(1e6):
+                await test(*args, **fixtures)
+
+        virtually(bounded)
 
     return run
 

@@ -91,6 +91,7 @@ async def test_every_other_status_is_an_error_with_its_number(status: int) -> No
         (b"{}", "q-2", "q-2"),
         (b"<html>", "q-2", "q-2"),
         (b"[1]", None, None),
+        (b'{"request_id": ' + b"[" * 100_000, "q-2", "q-2"),
         (b'{"request_id": 5}', None, None),
         (b'{"request_id": "a\\nERROR forged line"}', None, None),
         (b'{"request_id": "' + b"x" * 5000 + b'"}', None, "x" * 100),

@@ -84,13 +84,15 @@ async def test_all_calls_cancelled_at_once_leave_the_client_whole(connect: Calla
         writer.write(http())
 
     async with Raw(respond) as server:
-        rig = connect(server.url, concurrency=POOL)
+        rig = connect(server.url, concurrency=POOL, timeout=30.0)
         calls = [asyncio.create_task(rig.api.portfolio("P1")) for _ in range(5000)]
-        await asyncio.sleep(0.5)
-        assert len(server.seen) == POOL
+        async with asyncio.timeout(8.0):
+            while len(server.seen) < POOL:
+                await asyncio.sleep(0.01)
         for task in calls:
             task.cancel()
         assert all(isinstance(met, asyncio.CancelledError) for met in await asyncio.gather(*calls, return_exceptions=True))
+        assert len(server.seen) == POOL
         hanging.set()
         assert await fate([rig.api.portfolio("P1") for _ in range(4 * POOL)]) == [{"ok": True}] * 4 * POOL
 

@@ -82,7 +82,7 @@ NO_TOKEN = [
     b'{"access_token": "a\\r\\nX-Injected: 1"}',
     b'{"access_token": "\\u00e9"}',
     b'{"access_token": "t", "expires_in": ' + b"9" * 5000 + b"}",
-    b"[" * 100_000,
+    b'{"a": ' + b"[" * 100_000,
     b"\xff",
 ]
 

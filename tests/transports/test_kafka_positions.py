@@ -1,8 +1,12 @@
 """The `kafka` transport on a real broker: where a group begins, and what it does when its place in the log is gone."""
 
+import asyncio
+
 import pytest
+from aiokafka.structs import TopicPartition
 
 from investbus import config
+from investbus.transports.kafka_partition import Epoch
 from tests.brokers.kafka import Kafka as Broker
 from tests.brokers.kafka_records import Sent
 from tests.transports.kafka_workers import opened, settings
@@ -48,12 +52,30 @@ async def test_a_new_group_may_begin_at_the_end_and_a_restart_before_its_first_e
     assert await consumed(kafka, chosen, 2) == ["0/10", "0/11"]
 
 
-async def test_workers_that_begin_a_group_together_at_the_end_read_no_history(kafka: Broker, pair: str) -> None:
+async def test_workers_that_begin_a_group_together_at_the_end_read_no_history(
+    kafka: Broker, pair: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slower one finds a group that has committed already, which must not make its own partition a new one."""
     chosen = settings(kafka, pair, start_from="latest")
-    async with opened(chosen) as one, opened(chosen) as other:
-        await until(lambda: len(one.state().partitions) == len(other.state().partitions) == 1)
-        assert await nothing(one)
-        assert await nothing(other)
+    quick = asyncio.Event()
+    async with opened(chosen) as slow:
+        assert slow._membership is not None
+        positions = slow._membership._positions
+        place = positions.place
+
+        async def later(epoch: Epoch) -> None:
+            await quick.wait()
+            await place(epoch)
+
+        monkeypatch.setattr(positions, "place", later)
+        async with opened(chosen) as other:
+            await until(lambda: len(other.state().partitions) == len(slow.state().partitions) == 1 and other.state().joined)
+            assert kafka.committed(chosen.group, pair) == {0: 10, 1: 10}
+            assert not slow.state().joined
+            quick.set()
+            await until(lambda: slow.state().joined)
+            assert await nothing(slow)
+            assert await nothing(other)
 
 
 async def test_a_partition_that_is_new_to_the_group_is_read_from_its_start(kafka: Broker, pair: str) -> None:
@@ -131,3 +153,23 @@ async def test_events_in_flight_when_retention_overtakes_are_still_settled(kafka
         ack(taken + later)
         await until(lambda: kafka.committed(chosen.group, pair) == {0: 100, 1: 10}, within=3.0)
         assert (bus.counts.ok, bus.counts.lost) == (15, 0)
+
+
+async def test_a_log_that_became_shorter_under_a_running_worker_is_read_again(kafka: Broker, pair: str) -> None:
+    """As after the election of a leader that had fallen behind. What was finished of the longer log proves nothing."""
+    chosen = settings(kafka, pair, on_lost_position="earliest")
+    kafka.commit(chosen.group, pair, {1: 10})
+    async with opened(chosen) as bus:
+        taken = await take(bus, 10)
+        ack(taken[:-1])
+        await until(lambda: kafka.committed(chosen.group, pair) == {0: 9, 1: 10})
+        assert bus._membership is not None
+        await bus._membership._reposition({TopicPartition(pair, 0): 50})
+        again = await take(bus, 10)
+        taken[-1].ack()
+        await asyncio.sleep(1.2)
+        assert kafka.committed(chosen.group, pair) == {0: 0, 1: 10}
+        assert bodies(again) == bodies(taken)
+        ack(again)
+        await until(lambda: kafka.committed(chosen.group, pair) == {0: 10, 1: 10}, within=3.0)
+        assert (bus.counts.ok, bus.counts.lost) == (19, 1)

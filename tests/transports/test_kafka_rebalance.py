@@ -184,3 +184,18 @@ async def test_a_worker_that_the_group_has_put_out_joins_again_and_commits_nothi
         assert (bus.counts.ok, bus.counts.lost + bus.counts.error) == (0, 10)
         ack(again)
         await until(lambda: kafka.committed(chosen.group, single) == {0: 10}, within=3.0)
+
+
+async def test_nothing_is_committed_for_a_generation_that_is_over(kafka: Broker, single: str) -> None:
+    """The broker would take it: it knows the member and the group's present generation, and asks for nothing else."""
+    chosen = settings(kafka, single)
+    async with opened(chosen) as bus:
+        taken = await take(bus, 10)
+        assert bus._membership is not None
+        assert bus._membership._epoch is not None
+        bus._membership._epoch.generation -= 1
+        ack(taken)
+        await until(lambda: all(delivery.lease.lost for delivery in taken), within=3.0)
+        await asyncio.sleep(1.2)
+        assert (bus.counts.ok, bus.counts.error) == (0, 10)
+    assert kafka.committed(chosen.group, single) == {}

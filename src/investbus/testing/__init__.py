@@ -11,6 +11,7 @@ import inspect
 import selectors
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
+from types import MethodType
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -73,15 +74,14 @@ def _on_virtual_loop(item: pytest.Function) -> pytest.Function:
     test = item.obj
 
     @functools.wraps(test)
-    def run(**fixtures: Any) -> None:
-        bound = getattr(replaced.instance, item.originalname) if replaced.cls is not None else test
-        _run(cast("Bus", replaced.funcargs["bus"]), bound, fixtures)
+    def run(*_self: object, **fixtures: Any) -> None:
+        _run(cast("Bus", replaced.funcargs["bus"]), test, fixtures)
 
     replaced: pytest.Function = pytest.Function.from_parent(
         item.parent,
         name=item.name,
         callspec=getattr(item, "callspec", None),
-        callobj=run,
+        callobj=run if item.cls is None else MethodType(run, item.instance),  # setup_method must see the same instance
         keywords={mark.name: mark for mark in item.own_markers},
         fixtureinfo=item._fixtureinfo,  # noqa: SLF001 - from_parent takes it and nothing gives it
         originalname=item.originalname,

@@ -129,11 +129,12 @@ class Positions:
             told.error("position lost", reading="stopped")
             return
         target = begins if policy == "earliest" else ends
-        if not await self.send(epoch, {tp: target}) or partition.lease.closing:
-            return  # the next fetch meets the same error
-        if target < offset:
-            epoch.restart(partition, target)
-        else:
-            partition.committed = target
+        async with self._committing:
+            if not await self.send(epoch, {tp: target}) or partition.lease.closing:
+                return  # the next fetch meets the same error
+            if target < offset:
+                epoch.restart(partition, target)
+            else:
+                partition.committed = target
         self._consumer.seek(tp, target)
         told.warning("position lost", reading=f"from {target}")
