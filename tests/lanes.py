@@ -62,12 +62,14 @@ class Lanes:
     def submit(self, *events: tuple[str, str]) -> None:
         self.dispatcher.submit([self.work(key, name) for key, name in events])
 
-    async def idle(self, limit: float = 100_000.0) -> None:
+    async def idle(self, limit: float = 2_000.0) -> None:
         """Until everything has ended."""
         ends = self.clock() + limit
         while self.dispatcher.unfinished:
+            if self.dispatcher.crashed.done():
+                self.dispatcher.crashed.result()
             assert self.clock() < ends, f"{self.dispatcher.unfinished} events never ended"
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.25)
 
     def _finish(self, work: Work, outcome: Outcome) -> None:
         self.outcomes[work.event.id] = outcome

@@ -1,5 +1,6 @@
 """What an answer means for the event, and that no answer whatever can crash the reading of it."""
 
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -121,6 +122,14 @@ def test_the_request_id_is_what_either_place_says(body: bytes, header: str | Non
 )
 def test_retry_after_is_read_in_all_its_forms(said: str, seconds: float | None) -> None:
     assert retry_after(Answer(503, {"retry-after": said}, b""), MIDNIGHT) == seconds
+
+
+def test_a_date_without_a_zone_is_utc_wherever_the_worker_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        assert retry_after(Answer(503, {"retry-after": "Thu Jan  1 00:01:00 2026"}, b""), MIDNIGHT) == 60.0
+    time.tzset()
 
 
 @settings(max_examples=500, deadline=None)

@@ -1,8 +1,10 @@
 """The `kafka` transport on a broker that stops, dies and freezes: it says so, recovers by itself, and loses nothing."""
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 
@@ -70,6 +72,20 @@ async def test_close_takes_no_longer_than_it_may_when_the_broker_is_gone(own_kaf
     await worker.close(2.0)
     assert time.monotonic() - start < 3.0
     await until(lambda: not leftovers(), within=20.0)
+
+
+async def test_an_open_that_is_cancelled_leaves_nothing_behind(own_kafka: Broker) -> None:
+    own_kafka.create_topic("cancelled")
+    for milliseconds in range(0, 60, 3):
+        bus = made(settings(own_kafka, "cancelled"))
+        opening = asyncio.create_task(bus.open())
+        await asyncio.sleep(milliseconds / 1000)
+        opening.cancel()
+        with suppress(asyncio.CancelledError):
+            await opening
+            await bus.close(1.0)
+        await until(lambda: not leftovers(), within=1.0)
+    gc.collect()  # whatever was left open complains now
 
 
 async def test_open_without_a_broker_says_where_it_knocked_and_leaves_nothing_behind(own_kafka: Broker) -> None:

@@ -182,28 +182,31 @@ class Kafka:
     # ---- starting and stopping
 
     async def _start(self, client: Any, arguments: dict[str, Any]) -> None:
+        starting = asyncio.create_task(client.start())
         try:
-            await client.start()
+            await asyncio.shield(starting)  # aiokafka forgets to close the connection of a start that is cancelled
         except BaseException as error:
-            await self._stop(client, GIVE_UP_AFTER)
+            await self._stop(client, GIVE_UP_AFTER, starting)
             if isinstance(error, errors.KafkaConnectionError):
                 raise await why(self._settings, arguments) from error
             if isinstance(error, Exception):
                 raise explained(error, self._settings) from error
             raise
 
-    async def _stop(self, client: Any, within: float) -> bool:
+    async def _stop(self, client: Any, within: float, starting: asyncio.Task[None] | None = None) -> bool:
         """Stop a consumer or a producer. Without a broker that can take long: after `within` it goes on behind us."""
         if client is None:
             return True
-        stopping = asyncio.create_task(_stopped(client))
+        stopping = asyncio.create_task(_stopped(client, starting))
         self._stopping.add(stopping)
         stopping.add_done_callback(self._stopping.discard)
         await asyncio.wait((stopping,), timeout=within)
         return stopping.done()
 
 
-async def _stopped(client: Any) -> None:
+async def _stopped(client: Any, starting: asyncio.Task[None] | None) -> None:
+    if starting is not None:
+        await asyncio.wait((starting,))
     try:
         await client.stop()
     except (Exception, asyncio.CancelledError):
