@@ -25,7 +25,8 @@ AWAY = 25.0  # seconds that the broker is stopped: longer than a lost one may go
 @asynccontextmanager
 async def on_kafka(kafka: Kafka, topic: str, folder: Path, router: Router) -> AsyncIterator[tuple[Assembled, str]]:
     """A worker at work and the address of its pages."""
-    section = {"bootstrap_servers": [kafka.bootstrap], "topic": topic, "group": f"g-{uuid.uuid4().hex[:8]}", "session_timeout": 10.0}
+    group = f"g-{uuid.uuid4().hex[:8]}"
+    section = {"bootstrap_servers": [kafka.bootstrap], "topic": topic, "group": group, "session_timeout": 10.0}
     settings = settings_in(folder, transport="kafka", kafka=section)
     table = RouteTable(list(router.found()))
     async with assembled(settings, table, make_transport(settings), make_store(settings)) as parts:

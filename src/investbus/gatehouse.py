@@ -103,14 +103,16 @@ class Gatehouse:
             self._timers[gate.name] = asyncio.get_running_loop().call_at(gate.probe_at, self._probe, gate)
 
     def _probe(self, gate: Gate) -> None:
-        """Let the lane that has waited longest try."""
+        """Let the lane that has waited longest try. A probe that has failed meanwhile may have put off the next one."""
         del self._timers[gate.name]
         waiting = self._waiting[gate.name]
-        while waiting:
+        while waiting and self._ambient.monotonic() >= gate.probe_at:
             lane, work = waiting.popleft()
             if lane.state == "gated" and lane.queue and lane.queue[0] is work:
                 self.opened(lane, work)
                 break
         if waiting:
-            gate_opens = max(gate.probe_at, self._ambient.monotonic() + self._settings.probe_every)
-            self._timers[gate.name] = asyncio.get_running_loop().call_at(gate_opens, self._probe, gate)
+            next_one = gate.probe_at
+            if self._ambient.monotonic() >= next_one:  # the lane above takes its probe only when a slot gets to it
+                next_one = self._ambient.monotonic() + self._settings.probe_every
+            self._timers[gate.name] = asyncio.get_running_loop().call_at(next_one, self._probe, gate)
