@@ -44,7 +44,7 @@ def route_table(settings: Settings) -> RouteTable:
 
 def make_transport(settings: Settings) -> Transport:
     """The configured transport, not opened. Raises ConfigError."""
-    section = getattr(settings, settings.transport)
+    section = getattr(settings, settings.transport, None)  # a transport of somebody else's has none
     transport: Transport = load_transport(settings.transport)(
         section, drain_cap=settings.dispatch.drain_cap, max_gap=settings.dispatch.max_gap
     )

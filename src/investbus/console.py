@@ -72,7 +72,8 @@ class Console:
     def store_reason(self) -> str:
         """Why nothing can be stored now; "" if it can."""
         worker = self._worker
-        return worker.store_reason or worker.settler.failing or worker.intake.failing or self._store_reason
+        settler = worker.settler
+        return worker.store_reason or settler.failing or settler.done_failing or worker.intake.failing or self._store_reason
 
     def liveness(self) -> dict[str, str]:
         """Whether receive loop and dispatcher show signs of life. Waiting for somebody else is a sign of life."""

@@ -19,11 +19,13 @@ from datetime import UTC, datetime
 from investbus.ambient import Ambient
 from investbus.config import Dispatch
 from investbus.context import Context, Resources, fresh_until
-from investbus.gatehouse import Gatehouse
+from investbus.errors import ApiError
+from investbus.gatehouse import SUSPICIOUS, Gatehouse
 from investbus.outcome import (
     DONE,
     DUPLICATE,
     Again,
+    AttemptResult,
     AttemptTimeout,
     Blocked,
     Dead,
@@ -76,6 +78,7 @@ class Dispatcher:
         self._room.set()
         self._largest = 0
         self._draining = False
+        self._leaving = False  # what still runs is being cancelled
         self._empty: asyncio.Future[None] | None = None
         self.crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.unfinished = 0  # submitted and not settled
@@ -143,6 +146,7 @@ class Dispatcher:
             await asyncio.wait((self._empty,), timeout=grace)
         clean = not self.unfinished
         self._sweeper.stop()
+        self._leaving = True
         for task in self._slots:
             task.cancel()
         if self._slots:
@@ -209,7 +213,13 @@ class Dispatcher:
 
     def _slot_ended(self, task: asyncio.Task[None]) -> None:
         self._slots.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not self.crashed.done():
+        if self._leaving:
+            return
+        if task.cancelled():  # a handler has cancelled the task that it ran in, too late for its own attempt
+            self._waking = False
+            self._add_slot()
+            self._wake()
+        elif (error := task.exception()) is not None and not self.crashed.done():
             self.crashed.set_exception(error)  # a bug of ours: better to stop than to go on with fewer and fewer slots
 
     async def _slot(self) -> None:
@@ -234,12 +244,13 @@ class Dispatcher:
                 await self._run(slot, lane, lane.queue[0])
                 if copy_context() != clean:
                     # A handler left context variables behind: its successor must not see them.
-                    self._add_slot(clean)
+                    if not slot.surplus:
+                        self._add_slot(clean)
                     return
 
     def _wake(self) -> None:
         """Wake one idle slot, unless one is already on its way: it wakes the next before it runs its handler."""
-        if self._ready and self._idle and not self._waking and not self._breathing:
+        while self._ready and self._idle and not self._waking and not self._breathing:
             future = self._idle.pop()
             if not future.done():  # done: its slot was cancelled
                 self._waking = True
@@ -258,10 +269,10 @@ class Dispatcher:
             self._wake()
 
     async def _run(self, slot: Slot, lane: Lane, work: Work) -> None:
-        if work.verdict is not None:
-            self._conclude(lane, work, work.verdict)
-        elif work.twin is not None and work.twin.ended:
+        if work.copies is not None and work.done_before:
             self._conclude(lane, work, DUPLICATE)
+        elif work.verdict is not None:
+            self._conclude(lane, work, work.verdict)
         elif self._gatehouse.any_closed and not self._gatehouse.may_pass(lane, work):
             lane.state = "gated"
         else:
@@ -282,13 +293,16 @@ class Dispatcher:
         try:
             await route.call(work.event, ctx)
         except asyncio.CancelledError as cancelled:
-            if slot.cancelled_by_others():
+            if self._leaving:
                 counts.attempts["cancelled"] += 1
                 counts.outcomes["released"] += 1
                 self.forget(work)
                 raise
-            error = RuntimeError("the handler raised CancelledError by itself")
+            error = RuntimeError("the handler was cancelled, and not by investbus")
             error.__cause__ = cancelled
+        except SystemExit as left:
+            error = RuntimeError("the handler called sys.exit")
+            error.__cause__ = left
         except Exception as raised:
             error = raised
         finally:
@@ -300,24 +314,35 @@ class Dispatcher:
         if error is not None:
             return self._failed(work, error, seconds)
         counts.attempts["ok"] += 1
-        if route.gates:
+        if route.gates or work.behind is not None:
             self._gatehouse.passed(work)
         return DONE
 
     def _failed(self, work: Work, error: Exception, seconds: float) -> Outcome:
         """What follows from an attempt that ended in `error`."""
         route = work.route
-        result, outcome = outcome_of(error, work.attempt, route.policy, self._ambient.chance(), self._fresh(work))
-        if type(outcome) is Blocked:
-            outcome = self._gatehouse.blocked(work, outcome)
-            result = "exhausted" if type(outcome) is Dead else result
-        elif result not in ("wait", "timeout"):
-            self._gatehouse.passed(work)
+        try:
+            result, outcome = self._judged(work, error)
+        except Exception as broken:  # an error class of the bank's that cannot even be read
+            error = broken
+            result, outcome = self._judged(work, broken)
         route.counts.attempts[result] += 1
         if type(outcome) is Dead or (type(outcome) is Again and outcome.spent):
             began = datetime.fromtimestamp(self._ambient.wall() - seconds, UTC)
             work.tries += (Try(began, seconds, error_name(error)),)
         return outcome
+
+    def _judged(self, work: Work, error: Exception) -> tuple[AttemptResult, Outcome]:
+        result, outcome = outcome_of(error, work.attempt, work.route.policy, self._ambient.chance(), self._fresh(work))
+        if type(outcome) is Blocked:
+            outcome = self._gatehouse.blocked(work, outcome)
+            return "exhausted" if type(outcome) is Dead else result, outcome
+        if isinstance(error, ApiError) and error.status in SUSPICIOUS:
+            outcome = self._gatehouse.suspected(work, error, outcome)
+            return "wait" if type(outcome) is Blocked else result, outcome
+        if result not in ("wait", "timeout"):
+            self._gatehouse.passed(work)
+        return result, outcome
 
     def _fresh(self, work: Work) -> bool:
         return self._ambient.wall() < fresh_until(work.event, work.received, self._resources.settle)
@@ -388,6 +413,9 @@ class Dispatcher:
         lane.state = "retrying"
         self._timer_count += 1
         heapq.heappush(self._timers, (self._clock() + seconds, self._timer_count, lane, work))
+        if len(self._timers) > 2 * len(self.lanes) + 100:  # leases that closed have left entries behind
+            self._timers = [entry for entry in self._timers if entry[2].queue and entry[2].queue[0] is entry[3]]
+            heapq.heapify(self._timers)
         self._set_timer()
 
     def _set_timer(self) -> None:

@@ -6,6 +6,7 @@ outcomes are values.
 """
 
 from collections.abc import Sequence
+from math import isfinite
 
 
 class InvestbusError(Exception):
@@ -15,12 +16,30 @@ class InvestbusError(Exception):
 # ---- raised by handlers
 
 
+def _seconds(after: object) -> float | None:
+    """`after` if it is a number of seconds. A mistake here is the handler's, so it is told where the handler can see it."""
+    if after is None:
+        return None
+    if isinstance(after, bool) or not isinstance(after, int | float) or not isfinite(after):
+        raise TypeError(f"after must be a finite number of seconds, and is {type(after).__name__} {after!r}")
+    return float(after)
+
+
+def _named(dependency: object) -> str:
+    if not isinstance(dependency, str) or not dependency:
+        raise TypeError(f"a dependency is named by a string, and not by {type(dependency).__name__}")
+    return dependency
+
+
 class Retry(InvestbusError):
     """Again later, in order. It is an attempt like any failure; only the wait (`after`, seconds) is the handler's own."""
 
+    after: float | None = None
+    reason: str = ""
+
     def __init__(self, after: float | None = None, reason: str = "") -> None:
         super().__init__(reason or "retry asked for")
-        self.after = after
+        self.after = _seconds(after)
         self.reason = reason
 
 
@@ -35,10 +54,13 @@ class Reject(InvestbusError):
 class Unavailable(InvestbusError):
     """A dependency is down: its gate is told, the event waits and spends no attempt. `after` is in seconds."""
 
+    dependency: str = "unnamed"  # where a subclass does not say
+    after: float | None = None
+
     def __init__(self, dependency: str, after: float | None = None) -> None:
         super().__init__(f"{dependency} is not available")
-        self.dependency = dependency
-        self.after = after
+        self.dependency = _named(dependency)
+        self.after = _seconds(after)
 
 
 # ---- raised by the platform's REST client

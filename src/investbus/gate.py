@@ -8,7 +8,7 @@ outage of the platform then costs no dead letter, and the platform is not hammer
 class Gate:
     """One dependency. Closes after `failures` in a row, opens at the first answer."""
 
-    __slots__ = ("_failures", "_probe_every", "_retry_after_max", "closed", "closures", "name", "probe_at", "streak")
+    __slots__ = ("_failures", "_probe_every", "_retry_after_max", "_suspects", "closed", "closures", "name", "probe_at", "streak")
 
     def __init__(self, name: str, failures: int, probe_every: float, retry_after_max: float) -> None:
         self.name = name
@@ -16,6 +16,7 @@ class Gate:
         self._probe_every = probe_every
         self._retry_after_max = retry_after_max
         self.streak = 0  # failures since the last answer
+        self._suspects: set[str] = set()  # keys refused or failed by an answer that may be about them, or about everybody
         self.closed = False
         self.closures = 0
         self.probe_at = 0.0  # while closed: when the next event may try
@@ -26,17 +27,28 @@ class Gate:
         `at_once` closes whatever the count: a login that is refused will be refused for every event.
         """
         self.streak += 1
-        if self.closed or at_once or self.streak >= self._failures:
-            closing, self.closed = not self.closed, True
-            self.closures += closing
-            self.probe_at = now + max(self._probe_every, min(after or 0.0, self._retry_after_max))
-            return closing
-        return False
+        return (self.closed or at_once or self.streak >= self._failures) and self._close(now, after)
+
+    def suspected(self, now: float, key: str) -> bool:
+        """An answer to `key` that is either its own fault or everybody's: a refusal, a plain 500. True if this closed the gate.
+
+        One bad entity never closes it; so many different ones in a row do, and while it is closed one more keeps it so.
+        """
+        self._suspects.add(key)
+        return (self.closed or len(self._suspects) >= self._failures) and self._close(now, None)
 
     def answered(self) -> bool:
-        """The dependency answered. True if this opened the gate."""
+        """The dependency answered as it should. True if this opened the gate."""
         opening, self.closed, self.streak = self.closed, False, 0
+        if self._suspects:
+            self._suspects.clear()
         return opening
+
+    def _close(self, now: float, after: float | None) -> bool:
+        closing, self.closed = not self.closed, True
+        self.closures += closing
+        self.probe_at = now + max(self._probe_every, min(after or 0.0, self._retry_after_max))
+        return closing
 
     def take_probe(self, now: float) -> bool:
         """Whether the caller may try although the gate is closed; at most one may, per interval."""

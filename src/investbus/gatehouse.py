@@ -8,11 +8,16 @@ import structlog
 
 from investbus.ambient import Ambient
 from investbus.config import GateSettings
+from investbus.errors import ApiError, ApiUnavailable
 from investbus.gate import Gate
-from investbus.outcome import Again, Blocked, Dead, Outcome
+from investbus.outcome import Again, Blocked, Dead, Outcome, error_name, error_text
 from investbus.work import Lane, Work
 
 log = structlog.get_logger("investbus.gate")
+MOST_GATES = 100
+OTHERS = "others"
+CLEAN_AT = 1_000  # entries
+SUSPICIOUS = (401, 403, 500)  # answers that are either about one entity or about all
 
 
 class Gatehouse:
@@ -25,10 +30,13 @@ class Gatehouse:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.gates: dict[str, Gate] = {}
         self.any_closed = False
+        self._clean_at = CLEAN_AT
         self.opened: Callable[[Lane, Work], None] = lambda lane, work: None  # what to do with a lane that may go on
 
     def gate(self, name: str) -> Gate:
-        """The gate of a dependency; made, open, when first asked for."""
+        """The gate of a dependency; made, open, when first asked for. Handlers name them, so their number is bounded."""
+        if name not in self.gates:
+            name = name if len(self.gates) < MOST_GATES else OTHERS
         if name not in self.gates:
             settings = self._settings
             self.gates[name] = Gate(name, settings.failures, settings.probe_every, settings.retry_after_max)
@@ -40,26 +48,23 @@ class Gatehouse:
         now = self._ambient.monotonic()
         for gate in self._needed(work):
             if gate.closed and not gate.take_probe(now):
-                self._waiting[gate.name].append((lane, work))
-                self._watch(gate)
+                self._queue(gate, lane, work)
                 return False
         return True
 
     def wait(self, lane: Lane, work: Work) -> None:
         """The dependency did not answer and its gate is closed: the event waits behind the others."""
         assert work.behind is not None
-        self._waiting[work.behind.name].append((lane, work))
-        self._watch(work.behind)
+        self._queue(work.behind, lane, work)
 
     def blocked(self, work: Work, outcome: Blocked) -> Outcome:
         """A dependency did not answer. It waits at the closed gate; while that is open, for a while, and not for ever."""
-        gate, now = self.gate(outcome.dependency), self._ambient.monotonic()
+        gate = work.behind = self.gate(outcome.dependency)
         at_once = getattr(outcome.error, "refused", False)
-        if gate.failed(now, outcome.after, at_once=at_once):
-            self.any_closed = True
-            log.warning("gate closed", gate=gate.name, failures=gate.streak, last=str(outcome.error), probe_in=gate.probe_at - now)
+        if gate.failed(self._ambient.monotonic(), outcome.after, at_once=at_once):
+            self._closed(gate, outcome.error)
         if gate.closed:
-            work.blocked, work.behind = 0, gate
+            work.blocked = 0
             return outcome
         work.blocked += 1
         if work.blocked >= work.route.policy.attempts:
@@ -69,15 +74,26 @@ class Gatehouse:
             wait = max(0.0, min(outcome.after, self._settings.retry_after_max))
         return Again(wait, outcome.error, spent=False)
 
+    def suspected(self, work: Work, error: ApiError, outcome: Outcome) -> Outcome:
+        """The platform refused or failed one entity. Where it does so to many, the key is revoked or the platform is down: then the
+        gate closes and the event waits, instead of dying with all the others."""
+        gate = self.gate("api")
+        if gate.suspected(self._ambient.monotonic(), work.event.key):
+            self._closed(gate, error)
+        if not gate.closed:
+            return outcome
+        work.blocked, work.behind = 0, gate
+        return Blocked("api", None, error)
+
     def passed(self, work: Work) -> None:
         """The attempt ended in something else than a dependency that does not answer.
 
-        The platform's own gate hears of every call, so for `api` this opens it but does not reset its count: a handler that
-        happens not to call says nothing of the platform.
+        The platform's own gate hears of every call from the client: a handler that happens not to call says nothing of it.
         """
+        gates = work.route.gates if work.behind is None else (*work.route.gates, work.behind)
         work.behind = None
-        for gate in work.route.gates:
-            if gate.closed or gate.name != "api":
+        for gate in gates:
+            if gate.name != "api":
                 self.answered(gate.name)
 
     def answered(self, name: str) -> None:
@@ -92,6 +108,22 @@ class Gatehouse:
         waiting, self._waiting[name] = self._waiting[name], deque()
         for lane, work in waiting:
             self.opened(lane, work)
+
+    def _closed(self, gate: Gate, error: Exception) -> None:
+        self.any_closed = True
+        last = error_text(error) if isinstance(error, ApiUnavailable | ApiError) else error_name(error)  # ours; others say anything
+        log.warning("gate closed", gate=gate.name, last=last, probe_in=round(gate.probe_at - self._ambient.monotonic(), 3))
+
+    def _queue(self, gate: Gate, lane: Lane, work: Work) -> None:
+        waiting = self._waiting[gate.name]
+        waiting.append((lane, work))
+        if len(waiting) >= self._clean_at:
+            # Leases that close leave entries behind; a long outage must not let them pile up.
+            live = [entry for entry in waiting if _waits(*entry)]
+            waiting.clear()
+            waiting.extend(live)
+            self._clean_at = max(CLEAN_AT, 2 * len(live))
+        self._watch(gate)
 
     def _needed(self, work: Work) -> Iterable[Gate]:
         if work.behind is None or work.behind in work.route.gates:
@@ -108,7 +140,7 @@ class Gatehouse:
         waiting = self._waiting[gate.name]
         while waiting and self._ambient.monotonic() >= gate.probe_at:
             lane, work = waiting.popleft()
-            if lane.state == "gated" and lane.queue and lane.queue[0] is work:
+            if _waits(lane, work):
                 self.opened(lane, work)
                 break
         if waiting:
@@ -116,3 +148,7 @@ class Gatehouse:
             if self._ambient.monotonic() >= next_one:  # the lane above takes its probe only when a slot gets to it
                 next_one = self._ambient.monotonic() + self._settings.probe_every
             self._timers[gate.name] = asyncio.get_running_loop().call_at(next_one, self._probe, gate)
+
+
+def _waits(lane: Lane, work: Work) -> bool:
+    return lane.state == "gated" and bool(lane.queue) and lane.queue[0] is work

@@ -62,7 +62,7 @@ class Intake:
         self._source = source
         self._metrics = metrics
         self._ambient = ambient
-        self._pending: dict[Identity, Work] = {}  # received and not settled: what the store cannot know yet
+        self._pending: dict[Identity, list[Work]] = {}  # received and not settled: what the store cannot know yet
         self._unrouted_seen: set[str] = set()
         self.failing = ""  # why the store cannot be asked now
         self.ended: Callable[[str, Ending], None] = lambda event_id, ending: None  # for who waits for single events
@@ -81,8 +81,14 @@ class Intake:
 
     def forget(self, work: Work) -> None:
         """A work was settled: from now on the store knows."""
-        if work.identity is not None and self._pending.get(work.identity) is work:
+        if work.identity is None or work.copies is None:
+            return
+        work.copies.remove(work)
+        if not work.copies:
             del self._pending[work.identity]
+        elif work.ended:
+            for copy in work.copies:
+                copy.repeated = copy.repeated or copy.event.raw == work.event.raw
 
     def _take_one(self, delivery: Delivery, works: list[Work], now: float, arrived: float) -> None:
         body = delivery.body
@@ -101,7 +107,10 @@ class Intake:
             self._metrics.undecodable[error.reason] += 1
             works.append(self._undecodable(delivery, error, now, arrived))
             return
-        delivery.parts = len(envelopes)
+        delivery.parts = max(1, len(envelopes))
+        if not envelopes:
+            self._unknown.counts.received += 1
+            settle(delivery, self._unknown.counts, "ignored")
         for envelope in envelopes:
             self._take_envelope(delivery, envelope, works, now, arrived)
 
@@ -121,10 +130,8 @@ class Intake:
         if self._store is not None and route.dedup:
             identity = Identity(self._source, canonical(name), event.created_raw, event.id)
             work.identity = identity
-            twin = self._pending.get(identity)
-            if twin is not None and twin.event.raw == event.raw:
-                work.twin = twin
-            self._pending[identity] = work
+            work.copies = self._pending.setdefault(identity, [])
+            work.copies.append(work)
         works.append(work)
 
     def _undecodable(self, delivery: Delivery, error: DecodeError, now: float, arrived: float) -> Work:
@@ -134,7 +141,7 @@ class Intake:
 
     async def _without_done(self, works: list[Work]) -> list[Work]:
         """Settle what was done before. While the store cannot be asked, wait: running an event twice is worse than later."""
-        identities = [work.identity for work in works if work.identity is not None and work.twin is None]
+        identities = [work.identity for work in works if work.identity is not None]
         if not identities:
             return works
         known = await self._find_done(identities)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
-from investbus.outcome import Dead, error_name
+from investbus.outcome import Dead, error_name, error_text
 from investbus.store import DeadLetter, letter_id
 from investbus.work import Route, Work
 
@@ -27,7 +27,7 @@ def dead_letter(work: Work, dead: Dead, source: str, now: float) -> DeadLetter:
         key=event.key if event.id else "",
         reason=dead.reason,
         error=error_name(error),
-        message=str(error),
+        message=error_text(error),
         stack="".join(traceback.format_exception(error))[-LONGEST_STACK:],
         place=_place(error, route),
         attempts=len(work.tries),

@@ -70,7 +70,7 @@ TABLE = (
     Row("api_logins_total", "counter", ("result",), "Logins and renewals at the platform."),
     Row("dead_letters_total", "counter", ("route", "reason"), "Dead letters stored."),
     Row("dead_letters_open", "gauge", ("route",), "Dead letters that nobody has dealt with."),
-    Row("dead_letter_oldest_timestamp_seconds", "gauge", ("route",), "When the oldest open dead letter died; 0: none."),
+    Row("dead_letter_oldest_timestamp_seconds", "gauge", (), "When the oldest open dead letter died; 0: none."),
     Row("store_errors_total", "counter", ("operation",), "Store operations that failed."),
     Row("store_seconds", "histogram", ("operation",), "Duration of one store operation (a whole batch)."),
 )
@@ -224,8 +224,8 @@ def _of_look(transport: str, look: Look, routes: Mapping[str, RouteCounts]) -> I
     yield _gauge("loop_lag_seconds", [((), look.loop_lag)])
     open_letters = [(name, look.dead_open.get(name)) for name in dict.fromkeys((*routes, *look.dead_open))]
     yield _gauge("dead_letters_open", [((name,), one.count if one else 0) for name, one in open_letters])
-    oldest = [((name,), one.oldest.timestamp() if one else 0) for name, one in open_letters]
-    yield _gauge("dead_letter_oldest_timestamp_seconds", oldest)
+    oldest = min((one.oldest.timestamp() for one in look.dead_open.values()), default=0.0)
+    yield _gauge("dead_letter_oldest_timestamp_seconds", [((), oldest)])
 
 
 Samples = Iterable[tuple[tuple[str, ...], float]]

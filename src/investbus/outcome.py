@@ -91,6 +91,17 @@ def outcome_of(
 
 def error_name(error: BaseException) -> str:
     """The class of an error, with its HTTP status: what lists and labels may show, since messages can hold anything."""
-    status = getattr(error, "status", None)
+    try:
+        status = getattr(error, "status", None)
+    except Exception:  # a property of somebody's error can raise anything
+        status = None
     name = type(error).__name__
     return f"{name} {status}" if isinstance(status, int) else name
+
+
+def error_text(error: BaseException) -> str:
+    """What an error says of itself, for `dlq show` alone."""
+    try:
+        return str(error)
+    except Exception as broken:
+        return f"(its text cannot be read: {type(broken).__name__})"

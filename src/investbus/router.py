@@ -231,6 +231,8 @@ def _handler_mistakes(registration: Registration) -> Iterator[str]:
     if not inspect.iscoroutinefunction(handler):
         yield f"{label} is no async function; write: async def {getattr(handler, '__name__', 'handler')}(event, ctx)"
         return
+    if inspect.iscoroutinefunction(registration.key):
+        yield f"{label}: key= must be a plain function of the event, not an async one"
     try:
         inspect.signature(handler).bind(None, None)
     except TypeError:

@@ -59,6 +59,7 @@ class Settler:
         self.stored: Callable[[Work], None] = lambda work: None  # the dispatcher's: the key goes on
         self.ended: Callable[[str, Ending], None] = lambda event_id, ending: None  # for who waits for single events
         self.failing = ""  # why dead letters cannot be stored now
+        self.done_failing = ""  # why the last done records were not written
         self.last_done = 0.0
         self.letters = 0  # dead letters stored by this process
 
@@ -91,7 +92,9 @@ class Settler:
             try:
                 with self._metrics.stored("done"):
                     await self._store.put_done(records)
+                self.done_failing = ""
             except StoreError as error:
+                self.done_failing = str(error)
                 log.error("done records were not written; redelivered events would run again", events=len(works), error=str(error))
             for work in works:
                 self._settle(work, "done")

@@ -1,7 +1,8 @@
 """A slot's attempt, and the one sweeper that ends attempts which run too long.
 
 `asyncio.timeout` per attempt costs 5 µs, `wait_for` 15; one task that looks at all slots every 0.1 s costs nothing per event, and
-an expiry is at most that much late (measured). What must be right is whose cancellation a `CancelledError` is.
+an expiry is at most that much late (measured). Only the sweeper and the end of the worker cancel an attempt; any other
+`CancelledError` is the handler's own doing, and a failure like any other.
 """
 
 import asyncio
@@ -26,15 +27,14 @@ class Slot:
         self.lane: Lane | None = None
         self.surplus = False  # replaced while its handler hung: ends when that does
 
-    def cancelled_by_others(self) -> bool:
-        """Whether a CancelledError that came up in this task is somebody else's, beside or instead of the sweeper's."""
-        return self.task.cancelling() > self.expired
-
     def ended(self) -> bool:
-        """The attempt is over; True if it had expired. Nothing may be awaited between the handler's end and this call."""
+        """The attempt is over; True if it had expired. Nothing may be awaited between the handler's end and this call.
+
+        Cancellations that are left over, the sweeper's or a handler's own, must not count against the next attempt.
+        """
         self.deadline = None
         expired, self.expired = self.expired, False
-        if expired:
+        while self.task.cancelling():
             self.task.uncancel()
         return expired
 

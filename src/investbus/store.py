@@ -75,7 +75,7 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """Which dead letters; every field that is set narrows. `since` and `until` compare with `last_at`."""
+    """Which dead letters; every field that is set narrows. `since <= last_at < until`."""
 
     route: str | None = None
     reason: str | None = None

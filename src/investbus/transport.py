@@ -58,7 +58,7 @@ class Lease:
         """From here on acks are discarded."""
         if not self.lost:
             self.lost = True
-            self._counts.leases_lost += 1
+            self._counts.leases_lost += self.unsettled > 0
         self.close()
         self._wake()
 

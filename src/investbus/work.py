@@ -45,8 +45,9 @@ class Work(msgspec.Struct, eq=False):
     arrived: float  # monotonic
     identity: Identity | None = None
     verdict: Dead | None = None
-    twin: "Work | None" = None  # the same event, received before and not settled then
-    ended: bool = False  # done or dead, so that a twin behind it need not run
+    copies: "list[Work] | None" = None  # every unsettled receipt of the same event, this one included, in order
+    ended: bool = False  # done or dead, so that a copy behind it need not run
+    repeated: bool = False  # an earlier copy ended and was settled
     attempt: int = 1
     blocked: int = 0  # times in a row that a dependency was not there while its gate was open
     behind: Gate | None = None  # a gate that the handler named, beside those of its route
@@ -55,6 +56,13 @@ class Work(msgspec.Struct, eq=False):
 
     def __post_init__(self) -> None:
         self.size = len(self.delivery.body) + OVERHEAD
+
+    @property
+    def done_before(self) -> bool:
+        """Whether another receipt of the same bytes has ended since this one was received."""
+        if self.repeated:
+            return True
+        return any(one.ended and one.event.raw == self.event.raw for one in self.copies or ())
 
 
 LaneState = Literal["queued", "running", "retrying", "gated", "storing", "hung"]

@@ -54,7 +54,7 @@ class Worker:
         self._leases: set[Lease] = set()
         self._stop = asyncio.Event()
         self._receiving = False
-        self._taking = False  # deliveries are in hand that have not reached their lanes
+        self.taking = False  # deliveries are in hand that have not reached their lanes
         self._opened = False
         self.down_reason = "not opened yet"
         self.store_reason = "not opened yet" if store is not None else ""
@@ -74,7 +74,7 @@ class Worker:
     @property
     def idle(self) -> bool:
         """Whether nothing that was received is unfinished, on its way to its lane included."""
-        return not self._taking and not self.dispatcher.unfinished
+        return not self.taking and not self.dispatcher.unfinished
 
     @property
     def transport_state(self) -> TransportState:
@@ -149,16 +149,18 @@ class Worker:
                 limit = min(limit, max_events - self.taken)
             self.beat, self.waits_for = self._ambient.monotonic(), ""
             try:
-                async with asyncio.timeout(RECEIVE_FOR):
+                async with asyncio.timeout(RECEIVE_FOR) as patience:
                     self._receiving = True
                     deliveries = await self.transport.receive(limit)
             except TimeoutError:
+                if not patience.expired():
+                    raise
                 continue
             finally:
                 self._receiving = False
-            self._taking = True
+            self.taking = True
             await self._take(deliveries)
-            self._taking = False
+            self.taking = False
 
     async def _take(self, deliveries: Sequence[Delivery]) -> None:
         self.last_received = self._ambient.wall()
@@ -166,7 +168,7 @@ class Worker:
         self.taken += len(deliveries)
         self.metrics.deliveries += len(deliveries)
         for delivery in deliveries:
-            if delivery.lease not in self._leases:
+            if delivery.lease not in self._leases and not delivery.lease.closing:
                 self._leases.add(delivery.lease)
                 delivery.lease.on_closing(self._lease_closes)
         at = 0
@@ -225,11 +227,13 @@ class Worker:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), 0.1 if until_idle or max_events else None)
             now = self._ambient.monotonic()
-            if not self.idle or self.transport_reason:
+            if not self.idle:
                 self._active_at = now
                 continue
             if max_events is not None and self.taken >= max_events:
                 return
+            if self.transport_reason:
+                self._active_at = now
             if until_idle is not None and now - self._active_at >= until_idle:
                 return
 

@@ -70,4 +70,4 @@ def _fits(letter: DeadLetter, wanted: Filter) -> bool:
     exact = ("route", "reason", "error", "event_id", "key", "state")
     if any((value := getattr(wanted, name)) is not None and value != getattr(letter, name) for name in exact):
         return False
-    return (wanted.since is None or letter.last_at >= wanted.since) and (wanted.until is None or letter.last_at <= wanted.until)
+    return (wanted.since is None or letter.last_at >= wanted.since) and (wanted.until is None or letter.last_at < wanted.until)
