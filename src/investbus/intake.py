@@ -5,7 +5,7 @@ a message holds can raise out of here; what is no event becomes a work whose ver
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +27,7 @@ from investbus.transport import Delivery
 from investbus.work import Route, Work
 
 log = structlog.get_logger("investbus.intake")
+PIECE = 100  # deliveries decoded in one go: 500 would be a span of 2 ms by itself
 Decode = Callable[[bytes, Mapping[str, str]], list[Envelope]]
 
 
@@ -69,12 +70,17 @@ class Intake:
         unknown = metrics.route(UNKNOWN)
         self._unknown = Route(UNKNOWN, _no_handler, "", "", unknown, settings.timeout, RetryPolicy())
 
-    async def take(self, deliveries: Sequence[Delivery]) -> list[Work]:
-        """The works of these deliveries, in order; what needs no work is settled on the way."""
+    async def take(self, deliveries: Sequence[Delivery], breathe: Callable[[], Awaitable[None]]) -> list[Work]:
+        """The works of these deliveries, in order; what needs no work is settled on the way.
+
+        The store is asked once for all of them. `breathe` is awaited now and then, to give the event loop its turn.
+        """
         works: list[Work] = []
         now, arrived = self._ambient.wall(), self._ambient.monotonic()
-        for delivery in deliveries:
-            self._take_one(delivery, works, now, arrived)
+        for start in range(0, len(deliveries), PIECE):
+            for delivery in deliveries[start : start + PIECE]:
+                self._take_one(delivery, works, now, arrived)
+            await breathe()
         if self._store is not None:
             works = await self._without_done(works)
         return works

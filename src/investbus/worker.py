@@ -23,7 +23,6 @@ from investbus.transport import Delivery, Lease, Transport, TransportState
 from investbus.work import OVERHEAD, Work
 
 log = structlog.get_logger("investbus.worker")
-PIECE = 100  # deliveries decoded in one go: 500 would be a span of 2 ms by itself
 RECEIVE_FOR = 1.0  # seconds that one receive may wait, so that the loop shows that it lives
 FLUSH_TIMEOUT = 5.0  # seconds for the last commits
 RECONNECT = RetryPolicy(first=0.5, factor=2.0, max=15.0, jitter=0.3)
@@ -178,14 +177,13 @@ class Worker:
             piece = self._piece(deliveries, at)
             at += len(piece)
             self.waits_for = "store"
-            self.dispatcher.submit(await self.intake.take(piece))
-            await self.dispatcher.breathe()
+            self.dispatcher.submit(await self.intake.take(piece, self.dispatcher.breathe))
 
     def _piece(self, deliveries: Sequence[Delivery], start: int) -> Sequence[Delivery]:
         """As many of the deliveries as the backlog's bytes have room for, and at least one."""
         room = self.settings.dispatch.backlog_bytes - self.dispatcher.bytes
         end = start
-        while end < len(deliveries) and end - start < PIECE:
+        while end < len(deliveries):
             room -= len(deliveries[end].body) + OVERHEAD
             if room < 0 and end > start:
                 break

@@ -109,6 +109,9 @@ def ordering_key(data: Mapping[str, Any], event_id: str) -> str:
 
     One rule for all events, so that those which the catalogue does not know yet are ordered with the others.
     """
+    likely = data.get("portfolio_id") or data.get("profile_id") or data.get("id")
+    if type(likely) is str and likely:
+        return likely  # the rule below, for what usually comes
     for field in KEY_FIELDS:
         value = data.get(field)
         if isinstance(value, str) and value:
