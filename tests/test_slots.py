@@ -1,4 +1,4 @@
-"""Slots outlive what handlers do to their task: cancel it, hang in it, leave context variables in it. None is lost, none is added."""
+"""Slots outlive what handlers do to their task: cancel it, hang in it, leave context variables in it. None lost, none added."""
 
 import asyncio
 from contextvars import ContextVar

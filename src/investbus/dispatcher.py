@@ -9,35 +9,20 @@ their lease closes.
 """
 
 import asyncio
-import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context as ContextVars
 from contextvars import copy_context
-from datetime import UTC, datetime
 
 from investbus.ambient import Ambient
+from investbus.attempt import Attempts
 from investbus.config import Dispatch
-from investbus.context import Context, Resources, fresh_until
-from investbus.errors import ApiError
-from investbus.gatehouse import SUSPICIOUS, Gatehouse
-from investbus.outcome import (
-    DONE,
-    DUPLICATE,
-    Again,
-    AttemptResult,
-    AttemptTimeout,
-    Blocked,
-    Dead,
-    Done,
-    Duplicate,
-    Outcome,
-    error_name,
-    outcome_of,
-)
+from investbus.context import Resources
+from investbus.gatehouse import Gatehouse
+from investbus.outcome import DUPLICATE, Again, Blocked, Dead, Done, Duplicate, Outcome
 from investbus.slot import Slot, Sweeper
-from investbus.store import Try
 from investbus.transport import Lease
+from investbus.waits import Waits
 from investbus.work import Lane, Work
 
 TURN = 0.002  # seconds of work before the event loop gets its turn: a timer is then at most three turns late
@@ -58,16 +43,13 @@ class Dispatcher:
     ) -> None:
         self._settings = settings
         self._gatehouse = gatehouse
-        self._resources = resources
-        self._ambient = ambient
+        self._attempts = Attempts(gatehouse, resources, ambient)
         self._clock = ambient.monotonic
         self._finish = finish  # takes over a work that has ended; calls `forget` when it is settled
         self._release = release  # gives a work back to the bus; calls `forget`
         self.lanes: dict[str, Lane] = {}
         self._ready: deque[Lane] = deque()
-        self._timers: list[tuple[float, int, Lane, Work]] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_count = 0
+        self._waits = Waits(self._clock, self._through)
         self._idle: list[asyncio.Future[None]] = []
         self._waking = False
         self._turn_ends = 0.0
@@ -78,12 +60,10 @@ class Dispatcher:
         self._room.set()
         self._largest = 0
         self._draining = False
-        self._leaving = False  # what still runs is being cancelled
         self._empty: asyncio.Future[None] | None = None
         self.crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.unfinished = 0  # submitted and not settled
         self.undecoded = 0  # of these, bytes that were no event and wait for the store
-        self.running = 0
         self.bytes = 0
         self.started = False
         gatehouse.opened = self._through
@@ -146,7 +126,7 @@ class Dispatcher:
             await asyncio.wait((self._empty,), timeout=grace)
         clean = not self.unfinished
         self._sweeper.stop()
-        self._leaving = True
+        self._attempts.leaving = True
         for task in self._slots:
             task.cancel()
         if self._slots:
@@ -175,6 +155,11 @@ class Dispatcher:
         self._advance(self.lanes[work.event.key])
 
     # ---- what an operator sees
+
+    @property
+    def running(self) -> int:
+        """Handlers that run now."""
+        return self._attempts.running
 
     @property
     def waiting(self) -> int:
@@ -213,7 +198,7 @@ class Dispatcher:
 
     def _slot_ended(self, task: asyncio.Task[None]) -> None:
         self._slots.discard(task)
-        if self._leaving:
+        if self._attempts.leaving:
             return
         if task.cancelled():  # a handler has cancelled the task that it ran in, too late for its own attempt
             self._waking = False
@@ -278,74 +263,12 @@ class Dispatcher:
         else:
             lane.state = "running"
             slot.lane = lane
-            self._conclude(lane, work, await self._attempt(slot, work))
-
-    async def _attempt(self, slot: Slot, work: Work) -> Outcome:
-        """Run the handler once; say what follows from it."""
-        route, started = work.route, self._clock()
-        counts = route.counts
-        ctx = Context(
-            work.event, route.state, work.attempt, work.delivery.redelivered, route.name, work.received, self._resources
-        )
-        slot.deadline = started + route.timeout
-        self.running += 1
-        error: Exception | None = None
-        try:
-            await route.call(work.event, ctx)
-        except asyncio.CancelledError as cancelled:
-            if self._leaving:
-                counts.attempts["cancelled"] += 1
-                counts.outcomes["released"] += 1
+            try:
+                outcome = await self._attempts.run(slot, work)
+            except asyncio.CancelledError:
                 self.forget(work)
                 raise
-            error = RuntimeError("the handler was cancelled, and not by investbus")
-            error.__cause__ = cancelled
-        except SystemExit as left:
-            error = RuntimeError("the handler called sys.exit")
-            error.__cause__ = left
-        except Exception as raised:
-            error = raised
-        finally:
-            self.running -= 1
-            if slot.ended():
-                error = _timed_out(route.timeout, error)
-        seconds = self._clock() - started
-        counts.seconds.observe(seconds)
-        if error is not None:
-            return self._failed(work, error, seconds)
-        counts.attempts["ok"] += 1
-        if route.gates or work.behind is not None:
-            self._gatehouse.passed(work)
-        return DONE
-
-    def _failed(self, work: Work, error: Exception, seconds: float) -> Outcome:
-        """What follows from an attempt that ended in `error`."""
-        route = work.route
-        try:
-            result, outcome = self._judged(work, error)
-        except Exception as broken:  # an error class of the bank's that cannot even be read
-            error = broken
-            result, outcome = self._judged(work, broken)
-        route.counts.attempts[result] += 1
-        if type(outcome) is Dead or (type(outcome) is Again and outcome.spent):
-            began = datetime.fromtimestamp(self._ambient.wall() - seconds, UTC)
-            work.tries += (Try(began, seconds, error_name(error)),)
-        return outcome
-
-    def _judged(self, work: Work, error: Exception) -> tuple[AttemptResult, Outcome]:
-        result, outcome = outcome_of(error, work.attempt, work.route.policy, self._ambient.chance(), self._fresh(work))
-        if type(outcome) is Blocked:
-            outcome = self._gatehouse.blocked(work, outcome)
-            return "exhausted" if type(outcome) is Dead else result, outcome
-        if isinstance(error, ApiError) and error.status in SUSPICIOUS:
-            outcome = self._gatehouse.suspected(work, error, outcome)
-            return "wait" if type(outcome) is Blocked else result, outcome
-        if result not in ("wait", "timeout"):
-            self._gatehouse.passed(work)
-        return result, outcome
-
-    def _fresh(self, work: Work) -> bool:
-        return self._ambient.wall() < fresh_until(work.event, work.received, self._resources.settle)
+            self._conclude(lane, work, outcome)
 
     def _replace_hung(self, slot: Slot) -> None:
         if slot.lane is not None:
@@ -372,16 +295,21 @@ class Dispatcher:
                 if outcome.spent:
                     work.attempt += 1
                     work.blocked = 0
-                self._wait(lane, work, outcome.wait)
+                lane.state = "retrying"
+                self._waits.add(lane, work, outcome.wait)
             case Blocked():
                 lane.state = "gated"
                 self._gatehouse.wait(lane, work)
 
     def _advance(self, lane: Lane) -> None:
         """The head has ended: the next one's turn, or the end of the lane."""
-        if lane.queue:
-            lane.queue.popleft()
-        self._requeue(lane)
+        queue = lane.queue
+        if queue:
+            queue.popleft()
+        if queue:
+            self._requeue(lane)
+        elif self.lanes.get(lane.key) is lane:
+            del self.lanes[lane.key]
 
     def _requeue(self, lane: Lane) -> None:
         if lane.queue:
@@ -409,38 +337,7 @@ class Dispatcher:
 
     # ---- waits
 
-    def _wait(self, lane: Lane, work: Work, seconds: float) -> None:
-        lane.state = "retrying"
-        self._timer_count += 1
-        heapq.heappush(self._timers, (self._clock() + seconds, self._timer_count, lane, work))
-        if len(self._timers) > 2 * len(self.lanes) + 100:  # leases that closed have left entries behind
-            self._timers = [entry for entry in self._timers if entry[2].queue and entry[2].queue[0] is entry[3]]
-            heapq.heapify(self._timers)
-        self._set_timer()
-
-    def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._timers:
-            self._timer = asyncio.get_running_loop().call_at(self._timers[0][0], self._due)
-
-    def _due(self) -> None:
-        now = self._clock()
-        while self._timers and self._timers[0][0] <= now:
-            _, _, lane, work = heapq.heappop(self._timers)
-            self._through(lane, work)
-        self._set_timer()
-
     def _through(self, lane: Lane, work: Work) -> None:
         """The wait of `work` is over, if it still stands at the head of its lane and waits."""
         if lane.state in ("retrying", "gated") and lane.queue and lane.queue[0] is work:
             self._requeue(lane)
-
-
-def _timed_out(timeout: float, error: Exception | None) -> AttemptTimeout:
-    expired = AttemptTimeout(f"the attempt did not end within {timeout:g} s")
-    expired.__cause__ = error
-    return expired
-
-

@@ -85,13 +85,12 @@ class Intake:
             works = await self._without_done(works)
         return works
 
-    def forget(self, work: Work) -> None:
+    def forget(self, work: Work, identity: Identity) -> None:
         """A work was settled: from now on the store knows."""
-        if work.identity is None or work.copies is None:
-            return
+        assert work.copies is not None
         work.copies.remove(work)
         if not work.copies:
-            del self._pending[work.identity]
+            del self._pending[identity]
         elif work.ended:
             for copy in work.copies:
                 copy.repeated = copy.repeated or copy.event.raw == work.event.raw
@@ -156,8 +155,8 @@ class Intake:
         left = []
         for work in works:
             hit = None if work.identity is None else known.get(work.identity)
-            if hit is not None and hit == body_hash(work.event.raw):
-                self.forget(work)
+            if work.identity is not None and hit == body_hash(work.event.raw):
+                self.forget(work, work.identity)
                 self.ended(work.event.id, settle(work.delivery, work.route.counts, "duplicate"))
                 continue
             if hit is not None:

@@ -214,7 +214,8 @@ class Worker:
             return
 
     def _forget(self, work: Work) -> None:
-        self.intake.forget(work)
+        if work.identity is not None:
+            self.intake.forget(work, work.identity)
         self.dispatcher.forget(work)
 
     # ---- stopping

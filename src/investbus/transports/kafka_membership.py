@@ -210,7 +210,7 @@ class Membership:
             partition.full = False
             if not partition.lost:
                 self._consumer.resume(partition.tp)
-        if not self._epoch.unsettled:
+        if not partition.lease.unsettled and not self._epoch.unsettled:
             self._idle.set()
 
     async def _commit_in_time(self) -> None:
