@@ -22,6 +22,9 @@ POLICY = RetryPolicy(attempts=3, first=1.0, factor=2.0, jitter=0.0)
 Handler = Callable[[Event[Any], Context], Coroutine[Any, Any, None]]
 
 
+started: list[Dispatcher] = []  # by the test that runs
+
+
 class Lanes:
     """Submits events `(key, number)` and notes how each ended."""
 
@@ -45,6 +48,7 @@ class Lanes:
         self.positions = 0
         self.lease = self.new_lease()
         self.dispatcher.start()
+        started.append(self.dispatcher)
 
     def new_lease(self) -> Lease:
         lease = Lease(self.acked.append, self.settles)
@@ -88,5 +92,14 @@ class Lanes:
 
 def virtually(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run `main` in virtual time."""
+
+    async def within() -> None:
+        try:
+            await main()
+        finally:
+            for dispatcher in started:
+                await dispatcher.drain(0.0)
+            started.clear()
+
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(main())
+        runner.run(within())

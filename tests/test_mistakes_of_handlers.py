@@ -40,6 +40,16 @@ class Unnamed(Unavailable):
     def __init__(self) -> None: ...
 
 
+class WaitOfNan(Retry):
+    def __init__(self) -> None:
+        self.after = float("nan")
+
+
+class NameOfNone(Unavailable):
+    def __init__(self) -> None:
+        self.dependency: Any = None
+
+
 def wrong(value: object) -> Any:
     """A value that a type checker would refuse, as it comes from code without one."""
     return value
@@ -56,7 +66,9 @@ MISTAKES: dict[str, tuple[Callable[[], BaseException], str]] = {
     "unavailable after nan": (lambda: Unavailable("core", after=float("nan")), "TypeError"),
     "unavailable without name": (lambda: Unavailable(""), "TypeError"),
     "unavailable by a list": (lambda: Unavailable(wrong(["core"])), "TypeError"),
-    "a wait that is text": (WaitOfText, "WaitOfText"),
+    "a wait that is text": (WaitOfText, "TypeError"),
+    "a wait that is no number": (WaitOfNan, "TypeError"),
+    "a name that is none": (NameOfNone, "TypeError"),
     "a name that is a list": (NameOfList, "TypeError"),
     "text that raises": (UnreadableText, "UnreadableText"),
     "status that raises": (UnreadableStatus, "UnreadableStatus"),
@@ -155,3 +167,15 @@ async def test_a_key_function_that_fails_is_a_dead_letter_and_no_attempt(bus: Bu
     assert (result.outcome, result.reason) == ("dead", "data_invalid")
     assert (await bus.send("a.b", {"id": "P1", "client": "C7"})).outcome == "done"
     assert ran == ["C7"]
+
+
+async def test_a_key_that_is_no_text_is_a_dead_letter_and_no_lane_of_its_own(bus: Bus) -> None:
+    router = Router()
+
+    @router.on("a.b", needs=(), key=wrong(lambda event: [event.data["id"]]))
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None: ...
+
+    bus.use(router)
+    result = await bus.send("a.b", {"id": "P1"})
+    assert (result.outcome, result.reason) == ("dead", "data_invalid")
+    assert bus.dead_letters[0].message == "the route's key function gave no text but list"

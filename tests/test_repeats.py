@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from investbus import Context, Event, Reject, Router
 from investbus.assembly import Assembled
-from investbus.store import Identity
+from investbus.store import Done, Identity
 from investbus.stores.memory import MemoryStore
 from investbus.testing.bus import Bus
 from investbus.transport import Delivery, Lease, Message, SettleCounts
@@ -125,6 +125,26 @@ async def test_copies_that_do_not_fit_the_model_are_one_dead_letter(bus: Bus) ->
     await bus.advance(5.0)
     assert endings(parts) == {"dead": 1, "duplicate": 2}
     assert [letter.reason for letter in bus.dead_letters] == ["data_invalid"]
+
+
+class SlowStore(MemoryStore):
+    """A store that takes five seconds to write what was done."""
+
+    async def put_done(self, done: Sequence[Done]) -> None:
+        await asyncio.sleep(5.0)
+        await super().put_done(done)
+
+
+async def test_a_copy_whose_turn_comes_while_the_first_one_is_being_recorded_is_not_run(bus: Bus) -> None:
+    ran = slow(bus, 1.0)
+    bus._store = SlowStore()
+    parts = await put(bus, BODY, BODY, OTHER, OTHER)
+    await bus.advance(3.0)
+    assert parts.worker.metrics.routes["a.b"].outcomes["done"] == 0
+    assert ran == [BODY, OTHER]
+    await bus.advance(20.0)
+    assert ran == [BODY, OTHER]
+    assert endings(parts) == {"done": 2, "duplicate": 2}
 
 
 class LateStore(MemoryStore):

@@ -60,7 +60,10 @@ def test_a_cancellation_left_over_does_not_count_against_the_next_event_or_its_t
     """A handler that cancels its own task and swallows that: the next event in the slot still expires on time."""
 
     async def main() -> None:
+        left_over: list[int] = []
+
         async def handler(event: Event[Any], ctx: Context) -> None:
+            left_over.append(running_task().cancelling())
             if event.id.startswith("swallows"):
                 running_task().cancel()
                 try:
@@ -77,6 +80,7 @@ def test_a_cancellation_left_over_does_not_count_against_the_next_event_or_its_t
         lanes = Lanes(handler, slots=1, timeout=1.0)
         lanes.submit(*((f"k{number}", name) for number, name in enumerate(("swallows", "one", "unheard", "two", "slow", "three"))))
         await lanes.idle(limit=60.0)
+        assert set(left_over) == {0}
         assert {name: what for name, what in lanes.endings if what != "Done"} == {"slow": "Dead"}
         outcome = lanes.outcomes["slow"]
         assert isinstance(outcome, Dead)

@@ -51,7 +51,7 @@ class Section(BaseModel):
 
 class KafkaSecurity(Section):
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    """How the connection is protected; anything but SASL_SSL and SSL is plain text."""
+    """How the connection is protected. SSL and SASL_SSL encrypt it; the other two do not."""
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
     """The SASL mechanism, with a SASL protocol."""
     username: str | None = None
@@ -259,7 +259,7 @@ class Settings(BaseSettings):
     routes: dict[str, RouteOverride] = {}
     """Settings of single routes; they win over the decorator's."""
     store: StoreSettings = StoreSettings()
-    """Dead letters, what was done, replays and pauses."""
+    """Dead letters, and what was done."""
     ops: Ops = Ops()
     """Probes, metrics and status over HTTP."""
     shutdown: Shutdown = Shutdown()

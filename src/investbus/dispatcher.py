@@ -194,7 +194,7 @@ class Dispatcher:
     def _add_slot(self, context: ContextVars | None = None) -> None:
         task = asyncio.get_running_loop().create_task(self._slot(), context=context)
         self._slots.add(task)
-        task.add_done_callback(self._slot_ended)
+        task.add_done_callback(self._slot_ended, context=context)
 
     def _slot_ended(self, task: asyncio.Task[None]) -> None:
         self._slots.discard(task)

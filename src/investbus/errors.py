@@ -16,7 +16,7 @@ class InvestbusError(Exception):
 # ---- raised by handlers
 
 
-def _seconds(after: object) -> float | None:
+def seconds(after: object) -> float | None:
     """`after` if it is a number of seconds. A mistake here is the handler's, so it is told where the handler can see it."""
     if after is None:
         return None
@@ -25,7 +25,8 @@ def _seconds(after: object) -> float | None:
     return float(after)
 
 
-def _named(dependency: object) -> str:
+def named(dependency: object) -> str:
+    """`dependency` if it is a name."""
     if not isinstance(dependency, str) or not dependency:
         raise TypeError(f"a dependency is named by a string, and not by {type(dependency).__name__}")
     return dependency
@@ -39,7 +40,7 @@ class Retry(InvestbusError):
 
     def __init__(self, after: float | None = None, reason: str = "") -> None:
         super().__init__(reason or "retry asked for")
-        self.after = _seconds(after)
+        self.after = seconds(after)
         self.reason = reason
 
 
@@ -59,8 +60,8 @@ class Unavailable(InvestbusError):
 
     def __init__(self, dependency: str, after: float | None = None) -> None:
         super().__init__(f"{dependency} is not available")
-        self.dependency = _named(dependency)
-        self.after = _seconds(after)
+        self.dependency = named(dependency)
+        self.after = seconds(after)
 
 
 # ---- raised by the platform's REST client

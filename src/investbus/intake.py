@@ -27,6 +27,7 @@ from investbus.transport import Delivery
 from investbus.work import Route, Work
 
 log = structlog.get_logger("investbus.intake")
+LONGEST_CREATED = 64  # characters; a date and a time with nanoseconds and a zone have 35
 PIECE = 100  # deliveries decoded in one go: 500 would be a span of 2 ms by itself
 Decode = Callable[[bytes, Mapping[str, str]], list[Envelope]]
 
@@ -133,7 +134,10 @@ class Intake:
             verdict = Dead("unrouted", Unrouted(f'no route takes "{name}"'))
         work = Work(event, delivery, route, now, arrived, verdict=verdict)
         if self._store is not None and route.dedup:
-            identity = Identity(self._source, canonical(name), event.created_raw, event.id)
+            created = event.created_raw
+            if len(created) > LONGEST_CREATED:  # it is part of a key, and the bus can send anything
+                created = created[:LONGEST_CREATED] + body_hash(created.encode()).hex()
+            identity = Identity(self._source, canonical(name), created, event.id)
             work.identity = identity
             work.copies = self._pending.setdefault(identity, [])
             work.copies.append(work)
@@ -203,9 +207,12 @@ def _event(envelope: Envelope, name: str, raw: bytes, route: Route) -> tuple[Eve
     )
     if route.key is not None and verdict is None:
         try:
-            chosen = route.key(event)
+            chosen: Any = route.key(event)
         except Exception as error:
             return event, Dead("data_invalid", DataInvalid(f"the route's key function failed: {type(error).__name__}"))
+        if not isinstance(chosen, str | int | None):
+            said = f"the route's key function gave no text but {type(chosen).__name__}"
+            return event, Dead("data_invalid", DataInvalid(said))
         return _with_key(event, str(chosen or event.id)), None
     return event, verdict
 

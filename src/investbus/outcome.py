@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from investbus.errors import ApiError, ApiNotReady, DataInvalid, Reject, Retry, Unavailable
+from investbus.errors import ApiError, ApiNotReady, DataInvalid, Reject, Retry, Unavailable, named, seconds
 from investbus.retry import RetryPolicy
 
 DeadReason = Literal["undecodable", "data_invalid", "rejected", "exhausted", "crashed", "unrouted"]
@@ -75,7 +75,7 @@ def outcome_of(
         case DataInvalid():
             return "reject", Dead("data_invalid", error)
         case Unavailable():
-            return "wait", Blocked(error.dependency, error.after, error)
+            return "wait", Blocked(named(error.dependency), seconds(error.after), error)
         case ApiNotReady() if fresh:
             return "wait", Again(min(policy.first, NOT_READY_WAIT), error, spent=False)
         case ApiError() if error.status in REJECTED_STATUSES:
@@ -84,8 +84,8 @@ def outcome_of(
     if policy.exhausted(attempt):
         return "timeout" if timeout else "exhausted", Dead("exhausted", error)
     wait = policy.wait(attempt, chance)
-    if isinstance(error, Retry) and error.after is not None:
-        wait = max(error.after, 0.0)
+    if isinstance(error, Retry) and (after := seconds(error.after)) is not None:
+        wait = max(after, 0.0)
     return "timeout" if timeout else "retry", Again(wait, error, spent=True)
 
 

@@ -86,7 +86,10 @@ def leave(running: Coroutine[Any, Any, int]) -> int:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        code = loop.run_until_complete(running)
+        try:
+            code = loop.run_until_complete(running)
+        except SystemExit as error:  # asyncio lets it out of any task, and it would look like a clean end
+            raise RuntimeError("something called sys.exit in a task of its own; what was running comes again") from error
         left = [task for task in asyncio.all_tasks(loop) if not task.done()]
         for task in left:
             task.cancel()

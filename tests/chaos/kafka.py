@@ -50,7 +50,7 @@ class Chaos:
     async def run(self) -> Report:
         began = time.monotonic()
         async with Platform(self._world) as platform:
-            platform.faults.add(Fault(path="/portfolios/*", ending="answer", delay=0.2))
+            platform.faults.add(Fault(path="/portfolios/*", ending="answer", delay=0.3))
             self._workers = [WorkerProcess(f"worker-{n}", self._folder, self._settings(platform.url)) for n in range(4)]
             with self._kafka.sampler(GROUP, self._topic) as sampler:
                 try:
@@ -98,7 +98,7 @@ class Chaos:
         pace = self._kills * 6.0 / self._events  # seconds per event
         while number < self._events:
             batch = []
-            for _ in range(min(100, self._events - number)):
+            for _ in range(min(25, self._events - number)):
                 key = self._chance.choice(keys)
                 seqs[key] += 1
                 number += 1
@@ -122,14 +122,21 @@ class Chaos:
                 self._workers[3].start()
                 _say("worker-3 joins")
             elif number % 5 == 4 and self._workers[3].running:
+                await self._until_at_work(self._workers[3])  # one that is still starting has no SIGTERM handler yet
                 await self._leave([self._workers[3]])
                 _say("worker-3 has left")
 
     async def _at_work(self) -> WorkerProcess:
-        """One that has begun an event since it was started: killing the others hits nothing."""
-        while not (busy := [one for one in self._workers if one.running and read_runs(self._folder, one.pid)]):
+        """One in the middle of an event: killing the others hits nothing."""
+        while True:
+            for worker in self._chance.sample(self._workers, len(self._workers)):
+                if worker.running and any(run.end is None for run in read_runs(self._folder, worker.pid)[-50:]):
+                    return worker
+            await asyncio.sleep(0.1)
+
+    async def _until_at_work(self, worker: WorkerProcess) -> None:
+        while not read_runs(self._folder, worker.pid):
             await asyncio.sleep(0.2)
-        return self._chance.choice(busy)
 
     def _known_runs(self, pid: int) -> list[Any]:
         """Runs of a process whose events' offsets are known here already: the producer learns of them a moment later."""

@@ -4,6 +4,7 @@ A verb family is a module here with `app = typer.Typer()`. Its imports at the to
 wrong configuration answer at once; what a verb needs it imports when it runs.
 """
 
+import logging
 import os
 import sys
 import traceback
@@ -49,6 +50,7 @@ def settings(ctx: typer.Context) -> "Loaded":
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and say its exit code."""
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # what it would say on stderr, our one line says
     words = list(_hoisted(sys.argv[1:] if argv is None else argv)) or ["--help"]
     try:
         code = get_command(_app()).main(words, PROGRAM, standalone_mode=False)

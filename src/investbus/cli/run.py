@@ -68,7 +68,7 @@ def check(
         for line in findings:
             print(f"finding: {line}")
         hint = "" if connect else "; --connect also asks the other side"
-        print(f"{len(table.entries)} routes, {len(findings)} findings{hint}")
+        print(f"routes: {len(table.entries)}, findings: {len(findings)}{hint}")
     return 1 if findings else 0
 
 
