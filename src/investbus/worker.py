@@ -144,6 +144,8 @@ class Worker:
         while not self.stopping and (max_events is None or self.taken < max_events):
             self.beat, self.waits_for = self._ambient.monotonic(), "room"
             limit = await self.dispatcher.room()
+            if self.stopping:  # the room is there because everything queued was given back
+                return
             if max_events is not None:
                 limit = min(limit, max_events - self.taken)
             self.beat, self.waits_for = self._ambient.monotonic(), ""
