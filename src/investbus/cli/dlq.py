@@ -31,8 +31,12 @@ REASONS = "undecodable, data_invalid, rejected, exhausted, crashed or unrouted."
 Reason = Annotated[str | None, typer.Option("--reason", help=REASONS)]
 Error = Annotated[str | None, typer.Option("--error", help='With this error, such as "ApiError 500".')]
 TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"]
-Since = Annotated[datetime | None, typer.Option("--since", formats=TIMES, help="Died at or after this time; UTC without a zone.")]
-Until = Annotated[datetime | None, typer.Option("--until", formats=TIMES, help="Died before this time; UTC without a zone.")]
+Since = Annotated[
+    datetime | None, typer.Option("--since", metavar="TIME", formats=TIMES, help="Died at or after this time; UTC without a zone.")
+]
+Until = Annotated[
+    datetime | None, typer.Option("--until", metavar="TIME", formats=TIMES, help="Died before this time; UTC without a zone.")
+]
 EventId = Annotated[str | None, typer.Option("--event-id", help="Of this event.")]
 Key = Annotated[str | None, typer.Option("--key", help="Of this ordering key.")]
 State = Annotated[str | None, typer.Option("--state", help="open, replayed, discarded, parked or superseded.")]
