@@ -264,24 +264,6 @@ def test_drain_lets_what_runs_finish_and_gives_back_what_waits() -> None:
     virtually(main)
 
 
-def test_a_lost_lease_gives_back_what_is_queued_and_discards_late_acks() -> None:
-    async def main() -> None:
-        async def handler(event: Event[Any], ctx: Context) -> None:
-            await asyncio.sleep(3.0)
-
-        lanes = Lanes(handler, slots=1)
-        lanes.submit(("a", "1"), ("a", "2"), ("b", "3"))
-        await asyncio.sleep(1.0)
-        lanes.lease.lose()
-        assert sorted(lanes.endings) == [("2", "Released"), ("3", "Released")]
-        await lanes.idle()
-        assert lanes.acked == []
-        assert lanes.settles.lost == 1
-        assert lanes.counts.outcomes["released"] == 3, "done on a lost lease comes again"
-
-    virtually(main)
-
-
 def test_context_variables_do_not_leak_into_the_next_event() -> None:
     leak: contextvars.ContextVar[str] = contextvars.ContextVar("leak", default="clean")
     seen: list[str] = []

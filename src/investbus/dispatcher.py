@@ -23,7 +23,7 @@ from investbus.outcome import DUPLICATE, Again, Blocked, Dead, Done, Duplicate, 
 from investbus.slot import Slot, Sweeper
 from investbus.transport import Lease
 from investbus.waits import Waits
-from investbus.work import Lane, Work
+from investbus.work import Lane, Work, prefix_needs
 
 TURN = 0.002  # seconds of work before the event loop gets its turn: a timer is then at most three turns late
 LARGEST_BATCH = 500
@@ -112,19 +112,19 @@ class Dispatcher:
         self._wake()
 
     def drop(self, lease: Lease) -> None:
-        """Give back what is queued of a closing lease. What runs may finish."""
-        for lane in list(self.lanes.values()):
-            self._drop_queued(lane, lambda work: work.delivery.lease is lease)
+        """Give back what is queued of a closing lease. What runs may finish, and what stands before it in a log."""
+        self._give_back(lambda other: other is lease)
 
     async def drain(self, grace: float) -> bool:
         """Give back what is queued, let what runs finish for `grace` seconds, then stop. True if nothing had to be cancelled."""
         self._draining = True
-        for lane in list(self.lanes.values()):
-            self._drop_queued(lane, lambda _: True)
+        self._give_back(lambda _: True)
         if self.unfinished:
             self._empty = asyncio.get_running_loop().create_future()
             await asyncio.wait((self._empty,), timeout=grace)
         clean = not self.unfinished
+        for lane in list(self.lanes.values()):
+            self._drop_queued(lane, lambda _: True)
         self._sweeper.stop()
         self._attempts.leaving = True
         for task in self._slots:
@@ -260,9 +260,13 @@ class Dispatcher:
             self._conclude(lane, work, work.verdict)
         elif self._gatehouse.any_closed and not self._gatehouse.may_pass(lane, work):
             lane.state = "gated"
+            if work.delivery.lease.closing or self._draining:
+                self._drop_queued(lane, lambda other: self._draining or other.delivery.lease.closing)
         else:
             lane.state = "running"
             slot.lane = lane
+            lease = work.delivery.lease
+            lease.begun = max(lease.begun, work.delivery.position)
             try:
                 outcome = await self._attempts.run(slot, work)
             except asyncio.CancelledError:
@@ -318,6 +322,12 @@ class Dispatcher:
             self._wake()
         elif self.lanes.get(lane.key) is lane:
             del self.lanes[lane.key]
+
+    def _give_back(self, ends: Callable[[Lease], bool]) -> None:
+        """Release what is queued on leases that end, but for what may still be finished and has to be."""
+        needed = prefix_needs(self.lanes.values())
+        for lane in list(self.lanes.values()):
+            self._drop_queued(lane, lambda work: ends(work.delivery.lease) and work not in needed)
 
     def _drop_queued(self, lane: Lane, gone: Callable[[Work], bool]) -> None:
         """Release what is gone of a lane, but for a head that runs or is being stored."""

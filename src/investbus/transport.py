@@ -27,14 +27,22 @@ class Lease:
     give the events to somebody. Both are set once and never cleared.
     """
 
-    __slots__ = ("_acked", "_callbacks", "_counts", "_drained", "_released", "closing", "lost", "unsettled")
+    __slots__ = ("_acked", "_callbacks", "_counts", "_drained", "_released", "begun", "closing", "is_log", "lost", "unsettled")
 
     def __init__(
-        self, acked: Callable[[int], None], counts: SettleCounts, released: Callable[[int], None] | None = None
+        self,
+        acked: Callable[[int], None],
+        counts: SettleCounts,
+        released: Callable[[int], None] | None = None,
+        *,
+        is_log: bool = False,
     ) -> None:
+        """`is_log`: only a prefix can be settled, so what is finished behind something unfinished comes again."""
         self._acked = acked
         self._released = released
         self._counts = counts
+        self.is_log = is_log
+        self.begun = -1  # the highest position whose handler has been started
         self._callbacks: list[Callable[[Lease], None]] = []
         self._drained: asyncio.Future[None] | None = None
         self.closing = False
@@ -42,25 +50,27 @@ class Lease:
         self.unsettled = 0  # raised by the transport for each delivery that it hands out
 
     def on_closing(self, callback: Callable[["Lease"], None]) -> None:
-        """Call `callback(lease)` once when the lease closes."""
+        """Call `callback(lease)` when the lease closes, and again when it is lost after that."""
         self._callbacks.append(callback)
 
     def close(self) -> None:
-        """Nothing new on this lease. Tells the callbacks, once."""
-        if self.closing:
-            return
-        self.closing = True
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback(self)
+        """Nothing new on this lease."""
+        if not self.closing:
+            self.closing = True
+            self._tell()
 
     def lose(self) -> None:
         """From here on acks are discarded."""
         if not self.lost:
-            self.lost = True
+            self.lost = self.closing = True
             self._counts.leases_lost += self.unsettled > 0
-        self.close()
+            self._tell()
+            self._callbacks.clear()
         self._wake()
+
+    def _tell(self) -> None:
+        for callback in tuple(self._callbacks):
+            callback(self)
 
     async def drained(self, limit: float) -> bool:
         """Wait at most `limit` seconds until everything delivered is acked or released; True if it was."""

@@ -1,7 +1,7 @@
 """An event on its way through the worker, and the lane in which it waits for its turn."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 import msgspec
@@ -13,7 +13,7 @@ from investbus.outcome import Dead
 from investbus.retry import RetryPolicy
 from investbus.router import Handler
 from investbus.store import Identity, Try
-from investbus.transport import Delivery
+from investbus.transport import Delivery, Lease
 
 OVERHEAD = 2560  # bytes that a queued event takes beside its body (measured: 2.3 kB)
 
@@ -79,3 +79,25 @@ class Lane:
         self.state: LaneState = "queued"
 
 
+WAITING = ("retrying", "gated", "hung")  # lanes whose head will not end soon
+
+
+def prefix_needs(lanes: Collection[Lane]) -> set[Work]:
+    """The queued works without which something that has begun behind them in a log could not be committed.
+
+    A log commits a prefix: what ran behind a queued event would come again because of it. Behind an event that waits longer than a
+    lease lives nothing can be saved, so nothing there is needed.
+    """
+    walls: dict[Lease, int] = {}
+    for work in (work for lane in lanes if lane.state in WAITING for work in lane.queue):
+        lease, position = work.delivery.lease, work.delivery.position
+        walls[lease] = min(position, walls.get(lease, position))
+    return {
+        work
+        for lane in lanes
+        if lane.state not in WAITING
+        for work in lane.queue
+        if (lease := work.delivery.lease).is_log
+        and not lease.lost
+        and work.delivery.position < min(lease.begun, walls.get(lease, lease.begun))
+    }

@@ -141,10 +141,10 @@ class Worker:
             self.metrics.reconnects.labels(self.transport.name).inc()
 
     async def _receive(self, max_events: int | None) -> None:
-        while not self.stopping and (max_events is None or self.taken < max_events):
+        while max_events is None or self.taken < max_events:
             self.beat, self.waits_for = self._ambient.monotonic(), "room"
             limit = await self.dispatcher.room()
-            if self.stopping:  # the room is there because everything queued was given back
+            if self.stopping:  # also when there is room because everything queued was given back
                 return
             if max_events is not None:
                 limit = min(limit, max_events - self.taken)

@@ -43,7 +43,7 @@ class Chaos:
         self._chance = random.Random(seed)
         self._world = World(seed, portfolios=keys)
         self._sent: dict[str, Sent] = {}
-        self._killed: list[Kill] = []
+        self._killed: list[tuple[int, dict[int, int]]] = []  # and what was committed then
         self._exits: list[int] = []
         self._workers: list[WorkerProcess] = []
 
@@ -64,13 +64,14 @@ class Chaos:
                         if worker.running:
                             worker.kill()
         ends = self._kafka.end_offsets(self._topic)
-        history = History(list(self._sent.values()), read_runs(self._folder), sampler.samples, self._killed, ends)
+        kills = self._kills_made()
+        history = History(list(self._sent.values()), read_runs(self._folder), sampler.samples, kills, ends)
         found = violations(history) + [f"exit: a worker left with {code}" for code in self._exits if code]
         return Report(
             seed=self._seed,
             events=len(self._sent),
-            kills=len(self._killed),
-            in_flight=sum(kill.in_flight for kill in self._killed),
+            kills=len(kills),
+            in_flight=sum(kill.in_flight for kill in kills),
             repeats=repeats(history.runs),
             samples=len(sampler.samples),
             exits=self._exits,
@@ -115,9 +116,9 @@ class Chaos:
             worker = await self._at_work()
             worker.kill()
             committed = await asyncio.to_thread(self._kafka.committed, GROUP, self._topic)
-            self._killed.append(Kill(worker.pid, in_flight(self._known_runs(worker.pid), self._sent, committed)))
+            self._killed.append((worker.pid, committed))
             worker.start()
-            _say(f"kill {number + 1} of {self._kills}: {worker.name}, {self._killed[-1].in_flight} events in flight")
+            _say(f"kill {number + 1} of {self._kills}: {worker.name}")
             if number % 5 == 2:
                 self._workers[3].start()
                 _say("worker-3 joins")
@@ -138,9 +139,9 @@ class Chaos:
         while not read_runs(self._folder, worker.pid):
             await asyncio.sleep(0.2)
 
-    def _known_runs(self, pid: int) -> list[Any]:
-        """Runs of a process whose events' offsets are known here already: the producer learns of them a moment later."""
-        return [run for run in read_runs(self._folder, pid) if run.event_id in self._sent]
+    def _kills_made(self) -> list[Kill]:
+        """Counted at the end: an event can be handled before its producer has heard where it lies."""
+        return [Kill(pid, in_flight(read_runs(self._folder, pid), self._sent, committed)) for pid, committed in self._killed]
 
     async def _leave(self, workers: list[WorkerProcess]) -> None:
         running = [worker for worker in workers if worker.running]

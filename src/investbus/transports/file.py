@@ -38,7 +38,7 @@ class _Reading:
 
     def __init__(self, start: int, lock: BinaryIO, counts: SettleCounts, max_gap: int) -> None:
         self.lock = lock
-        self.lease = Lease(self._acked, counts)
+        self.lease = Lease(self._acked, counts, is_log=True)
         self.watermark = Watermark()
         self.lines: deque[tuple[int, bytes]] = deque()  # read and not yet delivered, each with the offset of its end
         self.read_to = start

@@ -17,7 +17,7 @@ class Partition:
     def __init__(self, tp: Any, counts: SettleCounts, acked: Callable[["Partition"], None]) -> None:
         self.tp = tp
         self.source = f"kafka:{tp.topic}/{tp.partition}"
-        self.lease = Lease(self._finished, counts)
+        self.lease = Lease(self._finished, counts, is_log=True)
         self.committed = 0
         self.position = -1  # of the next record that aiokafka would fetch, when it was last looked at
         self.fetched = -1  # the last record that it did fetch
