@@ -4,10 +4,19 @@ import asyncio
 from contextvars import ContextVar
 from typing import Any
 
+from investbus import Router
+from investbus.assembly import assembled
+from investbus.config import Memory as MemorySettings
+from investbus.config import Settings
 from investbus.context import Context
 from investbus.event import Event
 from investbus.outcome import AttemptTimeout, Dead
+from investbus.router import RouteTable
+from investbus.stores.memory import MemoryStore
+from investbus.transport import Message
+from investbus.transports.memory import Memory
 from tests.lanes import Lanes, virtually
+from tests.whole import envelope, until
 
 left_behind: ContextVar[str] = ContextVar("left_behind", default="clean")
 
@@ -196,3 +205,21 @@ def test_a_slot_that_replaces_a_cancelled_one_sees_no_context_variables_either()
         assert seen == ["clean"] * 4
 
     virtually(main)
+
+
+async def test_a_worker_whose_run_is_cancelled_leaves_no_slot_behind() -> None:
+    async def slow(event: Event[Any], ctx: Context) -> None:
+        await asyncio.sleep(3600.0)
+
+    router = Router()
+    router.on("a.b")(slow)
+    before = asyncio.all_tasks()
+    bus = Memory(MemorySettings(), drain_cap=1.0, max_gap=100)
+    await bus.publish([Message(envelope("a.b"))])
+    async with assembled(Settings(transport="memory"), RouteTable(list(router.found())), bus, MemoryStore()) as parts:
+        run = asyncio.create_task(parts.worker.run())
+        await until(lambda: parts.worker.dispatcher.running == 1)
+        run.cancel()
+        await asyncio.wait((run,))
+        await until(lambda: asyncio.all_tasks() == before)
+    assert run.cancelled()

@@ -125,13 +125,17 @@ class Dispatcher:
         clean = not self.unfinished
         for lane in list(self.lanes.values()):
             self._drop_queued(lane, lambda _: True)
+        self.leave()
+        if self._slots:
+            await asyncio.wait(self._slots, timeout=1.0)  # a handler that swallows its cancellation is left behind
+        return clean
+
+    def leave(self) -> None:
+        """Stop the slots at once, whatever they run."""
         self._sweeper.stop()
         self._attempts.leaving = True
         for task in self._slots:
             task.cancel()
-        if self._slots:
-            await asyncio.wait(self._slots, timeout=1.0)  # a handler that swallows its cancellation is left behind
-        return clean
 
     # ---- out
 

@@ -107,6 +107,7 @@ class Worker:
             await asyncio.wait((stopped, consumer, self.dispatcher.crashed, *recorders), return_when="FIRST_COMPLETED")
             return await self._shut_down(consumer)
         finally:
+            self.dispatcher.leave()  # also where `run` itself is cancelled, and nothing was drained
             for task in (stopped, consumer, *recorders):
                 task.cancel()
             for task in (consumer, *recorders):
