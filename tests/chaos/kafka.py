@@ -87,7 +87,6 @@ class Chaos:
             "transport": "kafka",
             "kafka": kafka,
             "api": api,
-            "dispatch": {"drain_cap": 3.0},
             "ops": {"port": 0},
             "log": {"format": "json"},
         }
