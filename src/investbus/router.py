@@ -4,7 +4,6 @@ The table is asked by name and answers with a route and the reason; dispatch and
 Everything that can be known to be wrong is refused at start, with the places in the handlers' files.
 """
 
-import difflib
 import inspect
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -273,9 +272,3 @@ def compose(handler: Handler, middleware: Sequence[Middleware]) -> Handler:
 
 def _wrapped(function: Middleware, inner: Handler) -> Handler:
     return lambda event, ctx: function(event, ctx, inner)
-
-
-def suggestion(name: str, names: Sequence[str]) -> str:
-    """`; did you mean X?` where something near is there."""
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {near[0]}?" if near else ""

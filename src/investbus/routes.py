@@ -13,8 +13,9 @@ from investbus.config import Retries, RouteOverride, Settings
 from investbus.errors import ConfigError, DataInvalid
 from investbus.gatehouse import Gatehouse
 from investbus.metrics import Metrics
+from investbus.plugins import near
 from investbus.retry import RetryPolicy
-from investbus.router import Entry, RouteTable, compose, model_of, suggestion
+from investbus.router import Entry, RouteTable, compose, model_of
 from investbus.work import Route
 
 LONGEST_INTEGER = 4_300  # digits: Python's own limit for text
@@ -27,8 +28,9 @@ def overrides(settings: Settings, table: RouteTable) -> dict[str, RouteOverride]
     for name, override in settings.routes.items():
         entry = table.named(name)
         if entry is None:
-            near = suggestion(canonical(name), [one.name for one in table.entries])
-            mistakes.append(f"routes.{name}: no handler is registered under this name{near}")
+            meant = near(canonical(name), (one.name for one in table.entries))
+            hint = f"; did you mean {meant}?" if meant else ""
+            mistakes.append(f"routes.{name}: no handler is registered under this name{hint}")
         else:
             rows[entry.name] = override
     if mistakes:

@@ -10,7 +10,6 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -105,8 +104,7 @@ def _hoisted(argv: Sequence[str]) -> Iterator[str]:
 def _app() -> typer.Typer:
     app = typer.Typer(callback=_options, add_completion=False, rich_markup_mode=None, context_settings=HELP)
     for family in FAMILIES:
-        if find_spec(f"{__name__}.{family}"):
-            app.add_typer(import_module(f"{__name__}.{family}").app)
+        app.add_typer(import_module(f"{__name__}.{family}").app)
     return app
 
 
