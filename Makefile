@@ -77,9 +77,11 @@ lock: $(BIN)/python
 	$(COMPILE) --group lock --output-file requirements/lock.txt
 	$(COMPILE) pyproject.toml --all-extras --group build --group test --group lint --output-file requirements/all.txt
 	$(COMPILE) pyproject.toml $(BOUND) --output-file requirements/core.txt
-	$(COMPILE) pyproject.toml $(BOUND) --extra kafka --output-file requirements/kafka.txt
+	for extra in kafka rabbitmq servicebus postgresql; do \
+	  $(COMPILE) pyproject.toml $(BOUND) --extra $$extra --output-file requirements/$$extra.txt; done
 	$(COMPILE) pyproject.toml $(BOUND) --all-extras --group bench --output-file requirements/bench.txt
 	$(COMPILE) $(BOUND) --group build --output-file requirements/build.txt
+	$(COMPILE) --group emulator --output-file requirements/emulator.txt
 
 clean: ## Remove what was built (the virtual environment too)
 	rm -rf $(VENV) .demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,7 +8,7 @@ import pytest
 
 from investbus import Context, Event, Router
 from investbus.catalogue import PortfolioStatusUpdate
-from investbus.config import File
+from investbus.config_bus import File
 from investbus.demo.feed import Feed
 from investbus.demo.folder import MARK, claim
 from investbus.demo.plan import OF_MISCHIEF, Plan

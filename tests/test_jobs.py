@@ -11,8 +11,8 @@ import pytest
 from investbus import Context, Event, Reject, Retry, Router
 from investbus.ambient import Ambient
 from investbus.assembly import Assembled, assembled
-from investbus.config import Memory as MemorySettings
 from investbus.config import Settings
+from investbus.config_bus import Memory as MemorySettings
 from investbus.errors import StoreError, TransportDown
 from investbus.event import Envelope
 from investbus.router import RouteTable

@@ -6,8 +6,8 @@ from typing import Any
 
 from investbus import Router
 from investbus.assembly import assembled
-from investbus.config import Memory as MemorySettings
 from investbus.config import Settings
+from investbus.config_bus import Memory as MemorySettings
 from investbus.context import Context
 from investbus.event import Event
 from investbus.outcome import AttemptTimeout, Dead

@@ -5,97 +5,16 @@ twin ending in `_file`; the file is read each time the secret is asked for, so t
 The docstring under a field is its line in the README's table and in the JSON Schema.
 """
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from investbus.config_bus import File, Kafka, Memory, RabbitMq, ServiceBus
+from investbus.config_section import Count, Names, NotNegative, Positive, Section
 
 ENV_PREFIX = "INVESTBUS_"
-
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-
-
-def _split(value: Any) -> Any:
-    """`a,b` from the environment is a list of two, and so is `["a", "b"]`."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        return json.loads(value)
-    return [part.strip() for part in value.split(",") if part.strip()]
-
-
-Text = Annotated[str, Field(min_length=1)]
-Names = Annotated[list[Text], NoDecode, BeforeValidator(_split)]
-Broker = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s/:\[\]]+):[0-9]{1,5}$")]
-Brokers = Annotated[list[Broker], NoDecode, BeforeValidator(_split), Field(min_length=1)]
-
-
-class Section(BaseModel):
-    """A part of the configuration: unknown keys are mistakes, and it never changes after start."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True, allow_inf_nan=False
-    )
-
-    def secret(self, name: str) -> str | None:
-        """The value of secret `name`, from its `_file` twin if that is set. Raises OSError if the file cannot be read."""
-        if (path := getattr(self, f"{name}_file", None)) is not None:
-            return Path(path).read_text(encoding="utf-8").strip()
-        value: SecretStr | None = getattr(self, name)
-        return None if value is None else value.get_secret_value()
-
-
-class KafkaSecurity(Section):
-    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    """How the connection is protected. SSL and SASL_SSL encrypt it; the other two do not."""
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
-    """The SASL mechanism, with a SASL protocol."""
-    username: str | None = None
-    """SASL user."""
-    password: SecretStr | None = None
-    """SASL password."""
-    password_file: Path | None = None
-    """File that holds the password."""
-    token: SecretStr | None = None
-    """Bearer token, with OAUTHBEARER."""
-    token_file: Path | None = None
-    """File that holds the token; something outside keeps it fresh."""
-    ca_file: Path | None = None
-    """CA certificates in PEM; the system's if not set."""
-    cert_file: Path | None = None
-    """Client certificate in PEM, for mutual TLS."""
-    key_file: Path | None = None
-    """Key of the client certificate."""
-
-
-class Kafka(Section):
-    bootstrap_servers: Brokers
-    """`host:port` of some brokers."""
-    topic: Text
-    """The topic that carries the platform's events."""
-    group: Text
-    """Consumer group; replicas of one worker share it."""
-    start_from: Literal["earliest", "latest"] = "earliest"
-    """Where to begin if the group has never committed."""
-    security: KafkaSecurity = KafkaSecurity()
-    """TLS and login."""
-    session_timeout: Positive = 30.0
-    """After so long without a heartbeat the group gives our partitions to others."""
-    on_lost_position: Literal["stop", "earliest", "latest"] = "stop"
-    """The committed offset is no longer there: stop (not ready, says so), or go on from one end."""
-
-
-class File(Section):
-    path: Path
-    """An append-only log on this machine; the position is kept beside it."""
-
-
-class Memory(Section):
-    pass
 
 
 class Api(Section):
@@ -239,9 +158,13 @@ class Settings(BaseSettings):
     handlers: Names = []
     """Routers to load: `bank.events:router`, or the name of an entry point of group `investbus.handlers`."""
     transport: str = "file"
-    """The bus: kafka, file or memory."""
+    """The bus: kafka, rabbitmq, servicebus, file or memory."""
     kafka: Kafka | None = None
     """With transport kafka."""
+    rabbitmq: RabbitMq | None = None
+    """With transport rabbitmq."""
+    servicebus: ServiceBus | None = None
+    """With transport servicebus."""
     file: File | None = None
     """With transport file."""
     memory: Memory = Memory()

@@ -16,9 +16,12 @@ from investbus.config import ENV_PREFIX, Settings
 from investbus.config_file import Key
 from investbus.plugins import is_known, near, unknown
 
-LATER = ("rabbitmq", "servicebus")  # transports of the documented configuration that this version does not have
-NOT_YET = "this version has no such transport; kafka, file and memory are built in"
-NEEDED = {"kafka": ("bootstrap_servers", "topic", "group"), "file": ("path",)}  # transports whose section is mandatory
+NEEDED = {  # transports whose section is mandatory
+    "kafka": ("bootstrap_servers", "topic", "group"),
+    "rabbitmq": ("url", "queue"),
+    "servicebus": ("connection_string or namespace", "queue, or topic and subscription"),
+    "file": ("path",),
+}
 CREDENTIALS = {  # what a SASL mechanism needs
     "PLAIN": ("username", "password"),
     "SCRAM-SHA-256": ("username", "password"),
@@ -31,6 +34,7 @@ _FORMS = {  # what a pattern or a hook in the models means
     "api.base_url": "must be https://HOST or https://HOST/PATH, without user, query or fragment",
     "store.url": "must be sqlite:///PATH",
     "kafka.bootstrap_servers": "must be host:port, or several of them",
+    "rabbitmq.management_url": "must be https://HOST or https://HOST:PORT, without user, query or fragment",
 }
 _WORDS = {
     "string_type": "must be a text; put it in quotes",
@@ -119,8 +123,6 @@ def keys(model: type[BaseModel] = Settings, at: Key = ()) -> Iterator[Key]:
 
 def unknown_key(key: Key) -> tuple[str, Key | None]:
     """What to say of `key`, and which key was meant: the same word in another section, else the nearest of its own."""
-    if key[0] in LATER:
-        return NOT_YET, None
     model: type[BaseModel] = Settings
     for name in key[:-1]:
         field = model.model_fields.get(name)
@@ -135,8 +137,6 @@ def unknown_key(key: Key) -> tuple[str, Key | None]:
 def unknown_variable(name: str) -> tuple[str, Key | None]:
     """The same for an environment variable."""
     word = name.upper().removeprefix(ENV_PREFIX)
-    if word.lower().startswith(LATER):
-        return NOT_YET, None
     if _OF_KUBERNETES.search(word):
         return "is no setting but of a Kubernetes Service; the pod needs enableServiceLinks: false", None
     by_word = {variable(key).removeprefix(ENV_PREFIX): key for key in keys()}
@@ -164,15 +164,40 @@ def broken_rules(tree: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
 
 
 def _transport(tree: Mapping[str, Any], name: str) -> Iterator[tuple[Key, str]]:
-    if name in LATER:
-        yield ("transport",), f"this version has no {name}; kafka, file and memory are built in"
-    elif not is_known("transport", name):
+    if not is_known("transport", name):
         yield ("transport",), unknown("transport", name)
     elif name in NEEDED and name not in tree:
         said = f'transport is "{name}"' + ("" if "transport" in tree else ", the default")
         yield (name,), f"section is missing; {said}; it needs {', '.join(NEEDED[name])}"
     if name == "kafka" and isinstance(kafka := tree.get("kafka"), dict) and isinstance(kafka.get("security", {}), dict):
         yield from _sasl(kafka.get("security", {}))
+    if name == "rabbitmq" and isinstance(rabbitmq := tree.get("rabbitmq"), dict):
+        yield from _rabbitmq(rabbitmq)
+    if name == "servicebus" and isinstance(servicebus := tree.get("servicebus"), dict):
+        yield from _servicebus(servicebus)
+
+
+def _rabbitmq(part: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
+    at = ("rabbitmq",)
+    yield from _secrets(part, at, ("url",), "it names the broker: amqps://user:password@host/vhost")
+    if ("cert_file" in part) != ("key_file" in part):
+        one, other = ("cert_file", "key_file") if "cert_file" in part else ("key_file", "cert_file")
+        yield (*at, other), f"is missing; {one} needs it"
+
+
+def _servicebus(part: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
+    at = ("servicebus",)
+    by_key = bool({"connection_string", "connection_string_file"} & part.keys())
+    if by_key and "namespace" in part:
+        yield (*at, "namespace"), "stands together with a connection string; keep one of them"
+    if not by_key and "namespace" not in part:
+        yield (*at, "connection_string"), "is missing; set it or connection_string_file, or namespace for Entra ID"
+    if "queue" in part and {"topic", "subscription"} & part.keys():
+        yield (*at, "queue"), "stands together with topic or subscription; keep the one that is consumed"
+    elif "queue" not in part:
+        for name in ("topic", "subscription"):
+            if name not in part:
+                yield (*at, name), "is missing; set topic and subscription, or queue"
 
 
 def _sasl(security: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:

@@ -123,6 +123,12 @@ class TransportRefused(TransportDown):
     """The bus answered and said no: wrong credentials, missing destination, missing permission."""
 
 
+class TransportHeld(TransportDown):
+    """An event was held unacked for as long as this bus allows: all of them go back to it, once. The worker opens the bus again
+    when its gates are open.
+    """
+
+
 class UnsafeStart(InvestbusError):
     """Going on could lose or repeat events without anybody noticing: exit code 4, one line."""
 

@@ -25,6 +25,8 @@ Kind = Literal["transport", "dialect", "handlers"]
 BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
     "transport": {
         "kafka": "investbus.transports.kafka:Kafka",
+        "rabbitmq": "investbus.transports.rabbitmq:RabbitMq",
+        "servicebus": "investbus.transports.servicebus:ServiceBus",
         "file": "investbus.transports.file:File",
         "memory": "investbus.transports.memory:Memory",
     },
@@ -38,7 +40,8 @@ GROUPS: Mapping[Kind, str] = {
 }
 _IMPORT_STRING = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 _LOADERS = (__file__, importlib.__file__, "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
-CLIENTS = {"kafka": "aiokafka"}  # the library that a transport's extra of the same name installs
+# The library that a transport's extra of the same name installs.
+CLIENTS = {"kafka": "aiokafka", "rabbitmq": "aio_pika", "servicebus": "azure"}
 
 
 def load_transport(name: str, origin: str = "") -> Callable[..., Any]:

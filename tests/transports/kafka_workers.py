@@ -6,29 +6,29 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from investbus import config
+from investbus import config_bus
 from investbus.transports.kafka import Kafka
 from tests.brokers.kafka import Kafka as Broker
 
 SESSION = 6.0  # the shortest that a broker takes unless it is told otherwise
 
 
-def settings(broker: Broker, topic: str, **given: Any) -> config.Kafka:
+def settings(broker: Broker, topic: str, **given: Any) -> config_bus.Kafka:
     usual: dict[str, Any] = {
         "bootstrap_servers": [broker.bootstrap],
         "topic": topic,
         "group": f"group-{uuid.uuid4().hex[:12]}",
         "session_timeout": SESSION,
     }
-    return config.Kafka.model_validate(usual | given)
+    return config_bus.Kafka.model_validate(usual | given)
 
 
-def made(chosen: config.Kafka, *, drain_cap: float = 2.0, max_gap: int = 20000) -> Kafka:
+def made(chosen: config_bus.Kafka, *, drain_cap: float = 2.0, max_gap: int = 20000) -> Kafka:
     return Kafka(chosen, drain_cap=drain_cap, max_gap=max_gap)
 
 
 @asynccontextmanager
-async def opened(chosen: config.Kafka, *, drain_cap: float = 2.0, max_gap: int = 20000) -> AsyncIterator[Kafka]:
+async def opened(chosen: config_bus.Kafka, *, drain_cap: float = 2.0, max_gap: int = 20000) -> AsyncIterator[Kafka]:
     bus = made(chosen, drain_cap=drain_cap, max_gap=max_gap)
     await bus.open()
     try:

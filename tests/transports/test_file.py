@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from investbus import config
+from investbus import config_bus
 from investbus.errors import TransportDown
 from investbus.transport import Delivery, Message, Transport
 from investbus.transports import file_log
@@ -22,7 +22,7 @@ from investbus.transports.file import File
 
 
 def a_bus(log: Path, *, drain_cap: float = 0.05, max_gap: int = 1000) -> File:
-    return File(config.File(path=log), drain_cap=drain_cap, max_gap=max_gap)
+    return File(config_bus.File(path=log), drain_cap=drain_cap, max_gap=max_gap)
 
 
 @asynccontextmanager

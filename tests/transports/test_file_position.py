@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from investbus import config
+from investbus import config_bus
 from investbus.errors import TransportDown, TransportRefused, UnsafeStart
 from investbus.transport import Delivery, Message
 from investbus.transports.file import File
@@ -19,7 +19,7 @@ from investbus.transports.file_position import Position
 
 
 def a_bus(log: Path, *, drain_cap: float = 0.05, max_gap: int = 1000) -> File:
-    return File(config.File(path=log), drain_cap=drain_cap, max_gap=max_gap)
+    return File(config_bus.File(path=log), drain_cap=drain_cap, max_gap=max_gap)
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from investbus import config
+from investbus import config_bus
 from investbus.errors import UnsafeStart
 from investbus.transport import Delivery, Message
 from investbus.transports.file import File
@@ -30,12 +30,12 @@ with open(sys.argv[1], "ab", buffering=0) as log:
 PUBLISHER = """
 import asyncio, json, sys
 from pathlib import Path
-from investbus import config
+from investbus import config_bus
 from investbus.transport import Message
 from investbus.transports.file import File
 
 async def publish(path, who):
-    bus = File(config.File(path=Path(path)), drain_cap=1, max_gap=1)
+    bus = File(config_bus.File(path=Path(path)), drain_cap=1, max_gap=1)
     print("ready", flush=True)
     sys.stdin.readline()
     for batch in range(50):
@@ -48,7 +48,7 @@ asyncio.run(publish(*sys.argv[1:]))
 WORKER = """
 import asyncio, os, random, sys
 from pathlib import Path
-from investbus import config
+from investbus import config_bus
 from investbus.transports.file import File
 
 async def handle(delivery, effects):
@@ -58,7 +58,7 @@ async def handle(delivery, effects):
 
 async def work(path, effects_path):
     effects = os.open(effects_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    bus = File(config.File(path=Path(path)), drain_cap=1, max_gap=500)
+    bus = File(config_bus.File(path=Path(path)), drain_cap=1, max_gap=500)
     await bus.open()
     print("ready", flush=True)
     tasks = set()
@@ -96,7 +96,7 @@ def ready(process: subprocess.Popen[bytes]) -> bool:
 
 
 def a_bus(log: Path) -> File:
-    return File(config.File(path=log), drain_cap=0.05, max_gap=10_000)
+    return File(config_bus.File(path=log), drain_cap=0.05, max_gap=10_000)
 
 
 async def take(bus: File, number: int) -> list[Delivery]:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from aiokafka.structs import TopicPartition
 
-from investbus import config
+from investbus import config_bus
 from investbus.transports.kafka_partition import Epoch
 from tests.brokers.kafka import Kafka as Broker
 from tests.brokers.kafka_records import Sent
@@ -29,7 +29,7 @@ def records(start: int, end: int) -> list[Sent]:
     return [(None, str(n), None) for n in range(start, end)]
 
 
-async def consumed(kafka: Broker, chosen: config.Kafka, count: int) -> list[str]:
+async def consumed(kafka: Broker, chosen: config_bus.Kafka, count: int) -> list[str]:
     """What a worker of this group would get now: `partition/offset`, sorted."""
     async with opened(chosen) as bus:
         taken = await take(bus, count) if count else []

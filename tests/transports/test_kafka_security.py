@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
-from investbus import config
+from investbus import config_bus
 from investbus.errors import TransportDown, TransportRefused
 from investbus.transport import Message
 from investbus.transports.kafka_security import in_the_clear
@@ -28,7 +28,7 @@ def guarded(secure_kafka: Broker) -> str:
 
 def login(
     broker: Broker, topic: str, mechanism: str, protocol: str = "SASL_SSL", user: str = "app", **changed: Any
-) -> config.Kafka:
+) -> config_bus.Kafka:
     security: dict[str, Any] = {"protocol": protocol, "mechanism": mechanism, "ca_file": broker.ca}
     if mechanism == "OAUTHBEARER":
         security["token"] = unsecured_token(user)
@@ -38,7 +38,7 @@ def login(
     return settings(broker, topic, **address, security=security | changed, start_from="latest")
 
 
-async def refusal(chosen: config.Kafka) -> str:
+async def refusal(chosen: config_bus.Kafka) -> str:
     """What `open` says; `check` has to say the same as a finding, and neither may leave anything behind."""
     bus = made(chosen)
     with pytest.raises(TransportRefused) as refused:
@@ -164,7 +164,7 @@ async def test_a_login_that_is_not_complete_says_what_is_missing(secure_kafka: B
 def test_credentials_in_plain_text_that_leave_the_machine_are_a_finding(
     servers: list[str], protocol: str, away: str | None
 ) -> None:
-    chosen = config.Kafka.model_validate(
+    chosen = config_bus.Kafka.model_validate(
         {"bootstrap_servers": servers, "topic": "t", "group": "g", "security": {"protocol": protocol}}
     )
     line = f"kafka.security.protocol SASL_PLAINTEXT sends credentials in plain text to {away}; use SASL_SSL"

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from investbus import config
+from investbus import config_bus
 from investbus.errors import TransportDown
 from investbus.transport import Delivery, Message, Transport
 from investbus.transports.memory import Memory
@@ -14,7 +14,7 @@ from investbus.transports.memory import Memory
 
 @pytest.fixture
 async def memory() -> AsyncIterator[Memory]:
-    memory = Memory(config.Memory(), drain_cap=0.2, max_gap=100)
+    memory = Memory(config_bus.Memory(), drain_cap=0.2, max_gap=100)
     await memory.open()
     yield memory
     await memory.close(1.0)

@@ -10,8 +10,8 @@ import msgspec
 
 from investbus.ambient import Ambient
 from investbus.assembly import Assembled, assembled
-from investbus.config import Memory as MemorySettings
 from investbus.config import Settings
+from investbus.config_bus import Memory as MemorySettings
 from investbus.outcome import Ending
 from investbus.router import Router, RouteTable
 from investbus.store import DeadLetter

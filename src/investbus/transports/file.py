@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import structlog
 
-from investbus import config
+from investbus import config_bus
 from investbus.errors import TransportDown, TransportRefused, UnsafeStart
 from investbus.transport import Delivery, Lease, Message, PartitionState, SettleCounts, TransportState
 from investbus.transports import file_log
@@ -95,7 +95,7 @@ class File:
         "replicas": "one worker for a log, on one machine; a second one is refused",
     }
 
-    def __init__(self, settings: config.File, *, drain_cap: float, max_gap: int) -> None:
+    def __init__(self, settings: config_bus.File, *, drain_cap: float, max_gap: int) -> None:
         self._path = Path(os.path.abspath(settings.path))
         self._position = Position(self._path)
         self._drain_cap = drain_cap

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, errors
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.structs import TopicPartition
 
-from investbus import config
+from investbus import config_bus
 from investbus.errors import TransportDown, TransportRefused
 from investbus.transport import Delivery, Message, SettleCounts, TransportState
 from investbus.transports.kafka_membership import FLUSH_WITHIN, Membership
@@ -38,7 +38,7 @@ class Kafka:
         "replicas": "as many as the topic has partitions; further ones wait",
     }
 
-    def __init__(self, settings: config.Kafka, *, drain_cap: float, max_gap: int) -> None:
+    def __init__(self, settings: config_bus.Kafka, *, drain_cap: float, max_gap: int) -> None:
         self.source = f"kafka:{settings.topic}"
         self.counts = SettleCounts()
         self._settings = settings

@@ -15,7 +15,7 @@ import structlog
 from aiokafka import ConsumerRebalanceListener, errors
 from aiokafka.structs import TopicPartition
 
-from investbus import config
+from investbus import config_bus
 from investbus.errors import TransportDown, TransportRefused
 from investbus.transport import Delivery, SettleCounts, TransportState
 from investbus.transports.kafka_partition import Epoch, Partition
@@ -41,7 +41,7 @@ log = structlog.get_logger("investbus.kafka")
 class Membership:
     """`join` once, `receive` until it raises, `leave` in any case. The caller starts and stops the consumer."""
 
-    def __init__(self, consumer: Any, settings: config.Kafka, counts: SettleCounts, *, drain_cap: float, max_gap: int) -> None:
+    def __init__(self, consumer: Any, settings: config_bus.Kafka, counts: SettleCounts, *, drain_cap: float, max_gap: int) -> None:
         self._consumer = consumer
         self._settings = settings
         self._counts = counts

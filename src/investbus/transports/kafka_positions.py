@@ -15,7 +15,7 @@ import structlog
 from aiokafka import errors
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from investbus import config
+from investbus import config_bus
 from investbus.errors import TransportDown
 from investbus.transports.kafka_partition import Epoch, Partition
 
@@ -27,7 +27,7 @@ log = structlog.get_logger("investbus.kafka")
 class Positions:
     """Of one consumer."""
 
-    def __init__(self, consumer: Any, settings: config.Kafka) -> None:
+    def __init__(self, consumer: Any, settings: config_bus.Kafka) -> None:
         self._consumer = consumer
         self._settings = settings
         self._committing = asyncio.Lock()

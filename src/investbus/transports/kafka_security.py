@@ -14,7 +14,7 @@ from aiokafka.abc import AbstractTokenProvider
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.protocol.metadata import MetadataRequest
 
-from investbus import config
+from investbus import config_bus
 from investbus.errors import TransportDown, TransportRefused
 
 CLIENT_ID = "investbus"
@@ -24,7 +24,7 @@ TOKEN_WITHIN = 5.0  # aiokafka asks for a token while it holds the lock of all n
 class Token(AbstractTokenProvider):  # type: ignore[misc] # its base is Any, for want of types
     """The bearer token, read anew at every login, since something outside keeps its file fresh."""
 
-    def __init__(self, security: config.KafkaSecurity) -> None:
+    def __init__(self, security: config_bus.KafkaSecurity) -> None:
         self._security = security
 
     async def token(self) -> str:
@@ -32,7 +32,7 @@ class Token(AbstractTokenProvider):  # type: ignore[misc] # its base is Any, for
             return await asyncio.to_thread(secret, self._security, "token")
 
 
-def secret(security: config.KafkaSecurity, name: str) -> str:
+def secret(security: config_bus.KafkaSecurity, name: str) -> str:
     """The secret's value now: a file that was replaced is taken at the next login."""
     try:
         value = security.secret(name)
@@ -43,7 +43,7 @@ def secret(security: config.KafkaSecurity, name: str) -> str:
     return value
 
 
-def connection(settings: config.Kafka, request_timeout: float) -> dict[str, Any]:
+def connection(settings: config_bus.Kafka, request_timeout: float) -> dict[str, Any]:
     """Keyword arguments of a connection, which consumers and producers take as well."""
     security = settings.security
     arguments: dict[str, Any] = {
@@ -58,7 +58,7 @@ def connection(settings: config.Kafka, request_timeout: float) -> dict[str, Any]
     return arguments
 
 
-def _login(security: config.KafkaSecurity) -> dict[str, Any]:
+def _login(security: config_bus.KafkaSecurity) -> dict[str, Any]:
     if security.mechanism is None:
         raise TransportRefused(f"kafka.security.mechanism is needed with {security.protocol}")
     if security.mechanism == "OAUTHBEARER":
@@ -72,7 +72,7 @@ def _login(security: config.KafkaSecurity) -> dict[str, Any]:
     }
 
 
-def _tls(security: config.KafkaSecurity) -> ssl.SSLContext:
+def _tls(security: config_bus.KafkaSecurity) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=security.ca_file)
     except (OSError, ssl.SSLError) as error:
@@ -86,7 +86,7 @@ def _tls(security: config.KafkaSecurity) -> ssl.SSLContext:
     return context
 
 
-def in_the_clear(settings: config.Kafka) -> list[str]:
+def in_the_clear(settings: config_bus.Kafka) -> list[str]:
     """A finding if credentials leave this machine without TLS."""
     away = [host for host, _, _ in collect_hosts(settings.bootstrap_servers, randomize=False) if not _loopback(host)]
     if settings.security.protocol != "SASL_PLAINTEXT" or not away:
@@ -101,7 +101,7 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
-async def why(settings: config.Kafka, arguments: dict[str, Any]) -> TransportDown:
+async def why(settings: config_bus.Kafka, arguments: dict[str, Any]) -> TransportDown:
     """Why no broker took us. A broker that answered and said no weighs more than one that did not answer."""
     reasons: list[TransportDown] = []
     for host, port, _ in collect_hosts(settings.bootstrap_servers, randomize=False):
@@ -126,7 +126,7 @@ async def _knock(host: str, port: int, arguments: dict[str, Any]) -> None:
         raise errors.SaslAuthenticationFailed
 
 
-def _unreachable(error: Exception, where: str, security: config.KafkaSecurity) -> TransportDown:
+def _unreachable(error: Exception, where: str, security: config_bus.KafkaSecurity) -> TransportDown:
     match error:
         case TransportDown():
             return error
@@ -148,7 +148,7 @@ def _unreachable(error: Exception, where: str, security: config.KafkaSecurity) -
     return TransportDown(f"{where}: {type(error).__name__}: {error}")
 
 
-def explained(error: BaseException, settings: config.Kafka) -> TransportDown:
+def explained(error: BaseException, settings: config_bus.Kafka) -> TransportDown:
     """What an error of a running client means."""
     user = f'user "{settings.security.username}"' if settings.security.username else "this client"
     match error:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from investbus import config
+from investbus import config_bus
 from investbus.errors import TransportDown
 from investbus.transport import Delivery, Lease, Message, PartitionState, SettleCounts, TransportState
 
@@ -34,7 +34,7 @@ class Memory:
         "replicas": "one worker, in the process that publishes",
     }
 
-    def __init__(self, settings: config.Memory, *, drain_cap: float, max_gap: int) -> None:
+    def __init__(self, settings: config_bus.Memory, *, drain_cap: float, max_gap: int) -> None:
         self.counts = SettleCounts()
         self._drain_cap = drain_cap
         self._max_gap = max_gap
