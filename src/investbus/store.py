@@ -39,7 +39,8 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
     `id` is derived from what failed (source, route, event id, body; or the origin where the bytes have no id), so writing the
     same failure twice changes nothing. `error` is a class name with an HTTP status, never a message; `message` and `stack` are
-    for `dlq show`. `place` is file:line of the handler's innermost frame.
+    for `dlq show`. `place` is file:line of the handler's innermost frame. `entity` is what the event is about (`data.id`) on a
+    route where a later success makes this failure obsolete; else "".
     """
 
     id: str
@@ -64,14 +65,20 @@ class DeadLetter(msgspec.Struct, frozen=True):
     handler: str
     handler_version: str
     state: State = "open"
+    entity: str = ""
 
 
 class Done(msgspec.Struct, frozen=True):
-    """That an event needs nothing more. `outcome` is done or dead; `body_hash` tells a repetition from a re-used id."""
+    """That an event needs nothing more. `outcome` is done or dead; `body_hash` tells a repetition from a re-used id.
+
+    Where `supersedes` names an entity, open dead letters of it on the same route become `superseded`, but for those whose
+    `created` is later than this event's.
+    """
 
     identity: Identity
     body_hash: bytes
     outcome: Literal["done", "dead"]
+    supersedes: str = ""
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -120,7 +127,10 @@ class Store(Protocol):
     async def put_done(self, done: Sequence[Done]) -> None: ...
 
     async def put_dead(self, letters: Sequence[DeadLetter], done: Sequence[Done]) -> None:
-        """Durable on return, together with the records that these events need nothing more."""
+        """Durable on return, together with the records that these events need nothing more.
+
+        A letter that stands there open or parked stays as it is; one that was closed is open again, with what has happened now.
+        """
         ...
 
     async def list_dead(self, wanted: Filter, limit: int) -> list[DeadLetter]:

@@ -36,6 +36,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX dead_by_cause ON dead (route, error, place, last_at, first_at, id, state, reason)",
         "CREATE INDEX dead_open ON dead (route, last_at) WHERE state = 'open'",
     ),
+    (
+        "ALTER TABLE dead ADD COLUMN entity TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX dead_by_entity ON dead (route, entity) WHERE entity <> '' AND state = 'open'",
+    ),
 )
 
 
