@@ -12,6 +12,7 @@ from investbus.event import Event
 from investbus.gatehouse import Gatehouse
 from investbus.metrics import RouteCounts
 from investbus.outcome import Dead, Done, Duplicate, Ending, Outcome
+from investbus.pauses import Pauses
 from investbus.retry import RetryPolicy
 from investbus.settle import settle
 from investbus.testing import VirtualLoop
@@ -36,7 +37,7 @@ class Lanes:
         self.clock = clock
         self.gatehouse = Gatehouse(GateSettings(), ambient)
         self.dispatcher = Dispatcher(
-            Dispatch(**dispatch), self.gatehouse, Resources(None, 0.0), ambient, self._finish, self._release
+            Dispatch(**dispatch), self.gatehouse, Pauses(), None, Resources(None, 0.0), ambient, self._finish, self._release
         )
         gates = tuple(self.gatehouse.gate(name) for name in needs)
         self.counts = RouteCounts()

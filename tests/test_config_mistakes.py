@@ -79,11 +79,23 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "nothing at all": ("", 'c.yaml: file: section is missing; transport is "file", the default; it needs path'),
     "unknown transport": ("transport: kafak\n", 'c.yaml:1: transport: "kafak" is unknown; did you mean kafka?'),
-    "unheard-of transport": ("transport: zmq\n", 'c.yaml:1: transport: "zmq" is unknown; known: kafka, file, memory'),
-    "transport of another version": (
-        "transport: rabbitmq\nrabbitmq: {url_file: x}\n",
-        "c.yaml:2: rabbitmq: this version has no such transport; kafka, file and memory are built in",
-        "c.yaml:1: transport: this version has no rabbitmq; kafka, file and memory are built in",
+    "unheard-of transport": ("transport: zmq\n", 'c.yaml:1: transport: "zmq" is unknown; known: kafka, rabbitmq, servicebus, file, memory'),
+    "half of a rabbitmq": (
+        "transport: rabbitmq\nrabbitmq: {cert_file: x}\n",
+        "c.yaml:2: rabbitmq.queue: is missing; set it, or INVESTBUS_RABBITMQ__QUEUE",
+        "c.yaml:2: rabbitmq.url: is missing; it names the broker: amqps://user:password@host/vhost; set it or url_file",
+        "c.yaml:2: rabbitmq.key_file: is missing; cert_file needs it",
+        "c.yaml:2: rabbitmq.cert_file: x: cannot be read: No such file or directory",
+    ),
+    "half of a servicebus": (
+        "transport: servicebus\nservicebus: {topic: t}\n",
+        "c.yaml:2: servicebus.connection_string: is missing; set it or connection_string_file, or namespace for Entra ID",
+        "c.yaml:2: servicebus.subscription: is missing; set topic and subscription, or queue",
+    ),
+    "two servicebuses": (
+        "transport: servicebus\nservicebus: {connection_string: k, namespace: n, queue: q, topic: t}\n",
+        "c.yaml:2: servicebus.namespace: stands together with a connection string; keep one of them",
+        "c.yaml:2: servicebus.queue: stands together with topic or subscription; keep the one that is consumed",
     ),
     "unknown dialect": (MEMORY + "dialect: invest\n", 'c.yaml:2: dialect: "invest" is unknown; did you mean investsuite?'),
     "duplicate key": (KAFKA + "  topic: other\n", "c.yaml:6: kafka.topic: stands twice, first at c.yaml:4; remove one of them"),
@@ -160,11 +172,11 @@ AROUND_IT: dict[str, tuple[Any, ...]] = {
         [],
         "INVESTBUS_XYZZY: unknown variable; no setting has such a name",
     ),
-    "variable of a transport of another version": (
+    "variable of a transport that is only half set": (
         MEMORY,
         {"INVESTBUS_RABBITMQ__URL": "s3cr3t"},
         [],
-        "INVESTBUS_RABBITMQ__URL: this version has no such transport; kafka, file and memory are built in",
+        "c.yaml: rabbitmq.queue: is missing; set it, or INVESTBUS_RABBITMQ__QUEUE",
     ),
     "variable of a Kubernetes Service": (
         MEMORY,

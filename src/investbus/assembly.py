@@ -1,5 +1,8 @@
 """A worker from its settings: the one place where the pieces meet."""
 
+import os
+import socket
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -10,21 +13,29 @@ from investbus.ambient import Ambient, real
 from investbus.config import Settings
 from investbus.console import Console
 from investbus.context import Resources
+from investbus.controls import Controls
+from investbus.crash import CrashJournal
 from investbus.dispatcher import Dispatcher
 from investbus.errors import ConfigError
+from investbus.flood import Flood
 from investbus.gatehouse import Gatehouse
 from investbus.intake import Intake
 from investbus.metrics import Metrics
+from investbus.pauses import Pauses
 from investbus.platform.client import Client
 from investbus.platform.wire import Wire
 from investbus.plugins import load_dialect, load_handlers, load_transport
+from investbus.preflight import Preflight
+from investbus.redispatch import Redispatch
+from investbus.replay_record import ReplayRecord
+from investbus.replayer import Replayer
 from investbus.router import Router, RouteTable
 from investbus.routes import build_routes, set_states
 from investbus.settle import Settler
 from investbus.store import Store
 from investbus.stores import open_store
 from investbus.transport import Transport
-from investbus.worker import Worker
+from investbus.worker import Backed, Worker
 
 
 class Assembled(msgspec.Struct, frozen=True):
@@ -77,7 +88,7 @@ async def assembled(
     """
     ambient = ambient or real()
     metrics = Metrics(settings.transport)
-    gatehouse = Gatehouse(settings.gate, ambient)
+    gatehouse, pauses = Gatehouse(settings.gate, ambient), Pauses()
     routes = build_routes(settings, table, gatehouse, metrics)
     async with AsyncExitStack() as stack:
         client = None
@@ -85,16 +96,28 @@ async def assembled(
             gatehouse.gate("api")
             client = Client(settings.api, metrics, ambient, answered=lambda: gatehouse.answered("api"), wire=wire)
             stack.push_async_callback(client.close)
+            gatehouse.knock = client.knock
         if states is None:
             states = await _enter_lifespans(stack, table)
         set_states(routes, table, states)
         resources = Resources(client, settings.api.settle if settings.api is not None else 0.0)
-        settler = Settler(store, transport.source, metrics, ambient)
-        dispatcher = Dispatcher(settings.dispatch, gatehouse, resources, ambient, settler.finish, settler.release)
-        decode = load_dialect(settings.dialect)
-        keep_done = settings.store.keep_done
-        intake = Intake(decode, table, routes, settings.dispatch, store, keep_done, transport.source, metrics, ambient)
-        worker = Worker(settings, transport, store, intake, dispatcher, settler, metrics, ambient)
+        settler = Settler(store, transport.source, Flood(settings.store.flood_after), metrics, ambient)
+        journal = None if store is None else CrashJournal(store, transport.source, settings.dispatch.backlog)
+        preflight = None if store is None or journal is None else Preflight(store, journal, routes.values())
+        dispatcher = Dispatcher(
+            settings.dispatch, gatehouse, pauses, preflight, resources, ambient, settler.finish, settler.release
+        )
+        decode, keep_done = load_dialect(settings.dialect), settings.store.keep_done
+        intake = Intake(decode, table, routes, settings.dispatch, store, journal, keep_done, transport.source, metrics, ambient)
+        backed = None
+        if store is not None and preflight is not None:
+            name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+            record = ReplayRecord(store, metrics, ambient)
+            replayer = Replayer(store, name, Redispatch(decode, table), intake.rework, record, dispatcher, ambient)
+            flood_after = settings.store.flood_after
+            controls = Controls(store, name, preflight.parking, flood_after, pauses, replayer, metrics, ambient)
+            backed = Backed(store, controls, record, preflight.journal)
+        worker = Worker(settings, transport, backed, intake, dispatcher, settler, gatehouse, pauses, metrics, ambient)
         yield Assembled(worker, Console(worker, gatehouse, table), gatehouse, table)
 
 

@@ -30,20 +30,19 @@ class Attempts:
 
     async def run(self, slot: Slot, work: Work) -> Outcome:
         """Run the handler once; say what follows from it."""
-        route, started = work.route, self._clock()
+        route, started, lead = work.route, self._clock(), work.lead
         counts = route.counts
         ctx = Context(
-            work.event, route.state, work.attempt, work.delivery.redelivered, route.name, work.received, self._resources
+            lead.event, route.state, work.attempt, lead.delivery.redelivered, route.name, lead.received, self._resources
         )
         slot.deadline = started + route.timeout
         self.running += 1
         error: Exception | None = None
         try:
-            await route.call(work.event, ctx)
+            await route.call(lead.event, ctx)
         except asyncio.CancelledError as cancelled:
             if self.leaving:
                 counts.attempts["cancelled"] += 1
-                counts.outcomes["released"] += 1
                 raise
             error = RuntimeError("the handler was cancelled, and not by investbus")
             error.__cause__ = cancelled
@@ -57,7 +56,8 @@ class Attempts:
             if slot.ended():
                 error = _timed_out(route.timeout, error)
         seconds = self._clock() - started
-        counts.seconds.observe(seconds)
+        if work.replay is None:
+            counts.seconds.observe(seconds)
         if error is not None:
             return self._failed(work, error, seconds)
         counts.attempts["ok"] += 1
@@ -92,7 +92,7 @@ class Attempts:
         return result, outcome
 
     def _fresh(self, work: Work) -> bool:
-        return self._ambient.wall() < fresh_until(work.event, work.received, self._resources.settle)
+        return self._ambient.wall() < fresh_until(work.lead.event, work.lead.received, self._resources.settle)
 
 
 def _timed_out(timeout: float, error: Exception | None) -> AttemptTimeout:

@@ -101,6 +101,12 @@ class RouteOverride(Section):
     """The gates at which its events wait."""
     dedup: bool | None = None
     """Skip events that were done before."""
+    collapse: bool | None = None
+    """Handle queued events of one key once, by the newest."""
+    after_dead: Literal["continue", "park"] | None = None
+    """park: when an event dies, later ones of its key wait in the store until it was replayed."""
+    supersede: bool | None = None
+    """A dead letter is obsolete once a later event about the same entity was done."""
 
 
 class StoreSettings(Section):
@@ -112,6 +118,8 @@ class StoreSettings(Section):
     """For so long closed dead letters are kept; open ones stay."""
     dedup: bool = True
     """Skip events that were done before."""
+    flood_after: Count = 50
+    """So many dead letters in a row, of as many keys, pause the worker until `investbus resume`."""
 
 
 class Ops(Section):

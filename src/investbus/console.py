@@ -105,7 +105,10 @@ class Console:
             "backlog": worker.dispatcher.full,
             "store": bool(worker.settler.failing or worker.intake.failing),
             "gap": worker.transport_state.gap_paused,
+            "hold": worker.holding,
         }
+        reasons |= dict.fromkeys((pause.reason for pause in worker.pauses.now), True)
+
         return frozenset(reason for reason, holds in reasons.items() if holds)
 
     def look(self) -> Look:

@@ -16,10 +16,13 @@ from contextvars import copy_context
 
 from investbus.ambient import Ambient
 from investbus.attempt import Attempts
+from investbus.collapse import collapse
 from investbus.config import Dispatch
 from investbus.context import Resources
 from investbus.gatehouse import Gatehouse
-from investbus.outcome import DUPLICATE, Again, Blocked, Dead, Done, Duplicate, Outcome
+from investbus.outcome import DUPLICATE, Again, Blocked, Dead, Done, Duplicate, Outcome, Skipped
+from investbus.pauses import Pauses
+from investbus.preflight import Preflight
 from investbus.slot import Slot, Sweeper
 from investbus.transport import Lease
 from investbus.waits import Waits
@@ -36,6 +39,8 @@ class Dispatcher:
         self,
         settings: Dispatch,
         gatehouse: Gatehouse,
+        pauses: Pauses,
+        preflight: Preflight | None,
         resources: Resources,
         ambient: Ambient,
         finish: Callable[[Work, Outcome], None],
@@ -43,6 +48,8 @@ class Dispatcher:
     ) -> None:
         self._settings = settings
         self._gatehouse = gatehouse
+        self._pauses = pauses
+        self._preflight = preflight
         self._attempts = Attempts(gatehouse, resources, ambient)
         self._clock = ambient.monotonic
         self._finish = finish  # takes over a work that has ended; calls `forget` when it is settled
@@ -66,7 +73,9 @@ class Dispatcher:
         self.undecoded = 0  # of these, bytes that were no event and wait for the store
         self.bytes = 0
         self.started = False
-        gatehouse.opened = self._through
+        gatehouse.opened = pauses.resumed = self._through
+        if preflight is not None:
+            preflight.journal.resumed = self._through
 
     # ---- in
 
@@ -154,9 +163,12 @@ class Dispatcher:
             self._empty.set_result(None)
 
     def stored(self, work: Work) -> None:
-        """The dead letter at the head of its lane is durable: the key goes on."""
+        """A dead letter at the head of its lane is durable: with the last one of the head the key goes on."""
         work.ended = True
-        self._advance(self.lanes[work.event.key])
+        lane = self.lanes[work.event.key]
+        lane.storing -= 1
+        if not lane.storing:
+            self._advance(lane)
 
     # ---- what an operator sees
 
@@ -259,24 +271,47 @@ class Dispatcher:
 
     async def _run(self, slot: Slot, lane: Lane, work: Work) -> None:
         if work.copies is not None and work.done_before:
+            work.group = None  # those that would have run with it have a run of their own
             self._conclude(lane, work, DUPLICATE)
         elif work.verdict is not None:
             self._conclude(lane, work, work.verdict)
-        elif self._gatehouse.any_closed and not self._gatehouse.may_pass(lane, work):
+        elif self._held(lane, work):
             lane.state = "gated"
             if work.delivery.lease.closing or self._draining:
                 self._drop_queued(lane, lambda other: self._draining or other.delivery.lease.closing)
         else:
             lane.state = "running"
             slot.lane = lane
-            lease = work.delivery.lease
-            lease.begun = max(lease.begun, work.delivery.position)
+            if work.route.collapse:
+                collapse(lane)
+            for one in work.together:
+                lease = one.delivery.lease
+                lease.begun = max(lease.begun, one.delivery.position)
             try:
-                outcome = await self._attempts.run(slot, work)
+                outcome = await self._attempted(slot, work)
             except asyncio.CancelledError:
-                self.forget(work)
+                for one in work.together:
+                    if one.replay is None:
+                        one.route.counts.outcomes["released"] += 1
+                    self.forget(one)
                 raise
             self._conclude(lane, work, outcome)
+
+    def _held(self, lane: Lane, work: Work) -> bool:
+        """Whether it has to wait for something that is not a slot: then its lane waits there, and comes back by `_through`."""
+        if self._pauses.any and not self._pauses.may_pass(lane, work):
+            return True
+        if self._gatehouse.any_closed and not self._gatehouse.may_pass(lane, work):
+            return True
+        return bool(work.starts) and self._preflight is not None and not self._preflight.journal.may_pass(lane, work)
+
+    async def _attempted(self, slot: Slot, work: Work) -> Outcome:
+        if self._preflight is None or not (work.route.park or work.lead.journal):
+            return await self._attempts.run(slot, work)
+        if (outcome := await self._preflight.before(work.lead)) is None:
+            outcome = await self._attempts.run(slot, work)
+            await self._preflight.after(work.lead)
+        return outcome
 
     def _replace_hung(self, slot: Slot) -> None:
         if slot.lane is not None:
@@ -287,18 +322,24 @@ class Dispatcher:
     # ---- what follows
 
     def _conclude(self, lane: Lane, work: Work, outcome: Outcome) -> None:
-        gave_back = work.delivery.lease.closing or self._draining
+        together = work.together
         match outcome:
-            case Done() | Duplicate():
-                work.ended = True
+            case Done() | Duplicate() | Skipped():
+                for one in together:
+                    one.ended = type(outcome) is not Skipped
                 self._advance(lane)
-                self._finish(work, outcome)
+                for one in together:
+                    self._finish(one, outcome)
             case Dead():
-                lane.state = "storing"
-                self._finish(work, outcome)
-            case Again() | Blocked() if gave_back:
-                self._advance(lane)
-                self._release(work)
+                lane.state, lane.storing = "storing", len(together)
+                for one in together:
+                    one.tries = work.tries
+                    self._finish(one, outcome)
+            case Again() | Blocked() if self._draining or any(one.delivery.lease.closing for one in together):
+                lane.state = "retrying"
+                self._drop_queued(lane, lambda other: self._draining or other.delivery.lease.closing)
+                if lane.queue and lane.queue[0] is work:
+                    self._requeue(lane)
             case Again():
                 if outcome.spent:
                     work.attempt += 1
@@ -312,7 +353,7 @@ class Dispatcher:
     def _advance(self, lane: Lane) -> None:
         """The head has ended: the next one's turn, or the end of the lane."""
         queue = lane.queue
-        if queue:
+        for _ in range(lane.head):
             queue.popleft()
         if queue:
             self._requeue(lane)
@@ -335,12 +376,14 @@ class Dispatcher:
 
     def _drop_queued(self, lane: Lane, gone: Callable[[Work], bool]) -> None:
         """Release what is gone of a lane, but for a head that runs or is being stored."""
-        busy = lane.state in ("running", "hung", "storing")
-        kept = deque(work for at, work in enumerate(lane.queue) if (busy and at == 0) or not gone(work))
-        dropped = [work for at, work in enumerate(lane.queue) if not (busy and at == 0) and gone(work)]
+        busy = lane.head if lane.state in ("running", "hung", "storing") else 0
+        kept = deque(work for at, work in enumerate(lane.queue) if at < busy or not gone(work))
+        dropped = [work for at, work in enumerate(lane.queue) if at >= busy and gone(work)]
         if not dropped:
             return
         head_stays = bool(kept) and kept[0] is lane.queue[0]
+        if head_stays and kept[0].group is not None:
+            kept[0].group = [work for work in kept[0].group if work in kept]
         lane.queue = kept
         for work in dropped:
             self._release(work)

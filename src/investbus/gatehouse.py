@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
@@ -20,6 +20,10 @@ CLEAN_AT = 1_000  # entries
 SUSPICIOUS = (401, 403, 500)  # answers that are either about one entity or about all
 
 
+async def _nobody() -> None:
+    """There is no platform to ask."""
+
+
 class Gatehouse:
     """Asked before an attempt whether it may go, told after it how the dependency was."""
 
@@ -32,6 +36,7 @@ class Gatehouse:
         self.any_closed = False
         self._clean_at = CLEAN_AT
         self.opened: Callable[[Lane, Work], None] = lambda lane, work: None  # what to do with a lane that may go on
+        self.knock: Callable[[], Awaitable[None]] = _nobody  # ask the platform without an event; an answer opens its gate
 
     def gate(self, name: str) -> Gate:
         """The gate of a dependency; made, open, when first asked for. Handlers name them, so their number is bounded."""

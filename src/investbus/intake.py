@@ -7,7 +7,7 @@ a message holds can raise out of here; what is no event becomes a work whose ver
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from pydantic import ValidationError
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from investbus.ambient import Ambient
 from investbus.catalogue import canonical, ordering_key
 from investbus.config import Dispatch
+from investbus.crash import CrashJournal
 from investbus.errors import DataInvalid, DecodeError, Reject, StoreError
 from investbus.event import Envelope, Event, parse_created
 from investbus.metrics import UNKNOWN, Metrics
@@ -22,11 +23,12 @@ from investbus.outcome import Dead, Ending
 from investbus.retry import RetryPolicy
 from investbus.router import REMEMBERED_NAMES, RouteTable
 from investbus.settle import STORE_AGAIN, settle
-from investbus.store import Identity, Store, body_hash
+from investbus.store import DeadLetter, Identity, Store, body_hash
 from investbus.transport import Delivery
-from investbus.work import Route, Work
+from investbus.work import Replaying, Route, Work
 
 log = structlog.get_logger("investbus.intake")
+T = TypeVar("T")
 LONGEST_CREATED = 64  # characters; a date and a time with nanoseconds and a zone have 35
 PIECE = 100  # deliveries decoded in one go: 500 would be a span of 2 ms by itself
 Decode = Callable[[bytes, Mapping[str, str]], list[Envelope]]
@@ -50,6 +52,7 @@ class Intake:
         routes: Mapping[str, Route],
         settings: Dispatch,
         store: Store | None,
+        journal: CrashJournal | None,
         keep_done: float,
         source: str,
         metrics: Metrics,
@@ -60,6 +63,7 @@ class Intake:
         self.routes = routes  # by name of the entry
         self._settings = settings
         self._store = store
+        self._journal = journal
         self._keep_done = keep_done
         self._source = source
         self._metrics = metrics
@@ -84,7 +88,21 @@ class Intake:
             await breathe()
         if self._store is not None:
             works = await self._without_done(works)
+        if self._journal is not None:
+            journal = self._journal
+            await self._asked(lambda: journal.look(works))
         return works
+
+    def rework(self, envelope: Envelope, letter: DeadLetter, delivery: Delivery, run: Replaying) -> Work:
+        """The work of a dead letter that runs again, on the route that takes its name now; there has to be one."""
+        entry = self._table.match(envelope.name).entry
+        assert entry is not None
+        route = self.routes[entry.name]
+        event, verdict = _event(envelope, envelope.name, letter.body, route)
+        now, arrived = self._ambient.wall(), self._ambient.monotonic()
+        work = Work(event, delivery, route, now, arrived, verdict=verdict, replay=run, letter=letter)
+        self._identify(work, letter.source)
+        return work
 
     def forget(self, work: Work, identity: Identity) -> None:
         """A work was settled: from now on the store knows."""
@@ -133,15 +151,22 @@ class Intake:
         if entry is None:
             verdict = Dead("unrouted", Unrouted(f'no route takes "{name}"'))
         work = Work(event, delivery, route, now, arrived, verdict=verdict)
-        if self._store is not None and route.dedup:
-            created = event.created_raw
-            if len(created) > LONGEST_CREATED:  # it is part of a key, and the bus can send anything
-                created = created[:LONGEST_CREATED] + body_hash(created.encode()).hex()
-            identity = Identity(self._source, canonical(name), created, event.id)
-            work.identity = identity
-            work.copies = self._pending.setdefault(identity, [])
-            work.copies.append(work)
+        self._identify(work, self._source)
+        if self._journal is not None:
+            self._journal.notice(work)
         works.append(work)
+
+    def _identify(self, work: Work, source: str) -> None:
+        """Give it the identity by which a repetition is known, and the list of its copies that are not settled."""
+        event = work.event
+        if self._store is None or not work.route.dedup:
+            return
+        created = event.created_raw
+        if len(created) > LONGEST_CREATED:  # it is part of a key, and the bus can send anything
+            created = created[:LONGEST_CREATED] + body_hash(created.encode()).hex()
+        work.identity = identity = Identity(source, canonical(event.name), created, event.id)
+        work.copies = self._pending.setdefault(identity, [])
+        work.copies.append(work)
 
     def _undecodable(self, delivery: Delivery, error: DecodeError, now: float, arrived: float) -> Work:
         origin = delivery.origin
@@ -172,10 +197,15 @@ class Intake:
     async def _find_done(self, identities: Sequence[Identity]) -> Mapping[Identity, bytes]:
         assert self._store is not None
         since = datetime.fromtimestamp(self._ambient.wall() - self._keep_done, UTC)
+        store = self._store
+        return await self._asked(lambda: store.find_done(identities, since))
+
+    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """The store's answer, however long it takes."""
         while True:
             try:
                 with self._metrics.stored("lookup"):
-                    found = await self._store.find_done(identities, since)
+                    found = await ask()
             except StoreError as error:
                 if not self.failing:
                     log.error("the store cannot be asked what was done; events wait", error=str(error), again_in=STORE_AGAIN)

@@ -38,6 +38,8 @@ def dead_letter(work: Work, dead: Dead, source: str, now: float) -> DeadLetter:
         body=event.raw,
         handler=route.handler,
         handler_version=_version(route.handler.partition(":")[0]),
+        state="parked" if dead.parked else "open",
+        entity=work.entity,
     )
 
 

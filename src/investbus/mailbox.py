@@ -11,13 +11,14 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from investbus.store import DeadLetter, Done, Filter
+from investbus.records import DeadLetter, Done, Filter
 
 EVERYTHING = ""  # the route of a pause that holds the whole worker
 PauseReason = Literal["operator", "flood"]
 ReplayState = Literal["pending", "running", "done", "stopped", "cancelled"]
 ACTIVE: tuple[ReplayState, ...] = ("pending", "running")
 ItemOutcome = Literal["done", "dead", "skipped"]
+REPLAYED: tuple[ItemOutcome, ...] = ("done", "dead", "skipped")
 
 
 class Pause(msgspec.Struct, frozen=True):
@@ -64,7 +65,8 @@ class ItemEnd(msgspec.Struct, frozen=True):
     """What an item has come to.
 
     done: the letter becomes `replayed`, and `record` says that the event needs nothing more. dead: `letter` takes the place of the
-    stored one, with its state, and keeps that one's `first_at`. skipped: the letter stays as it is; `reason` says why.
+    stored one in everything, its state too, but for that one's `id` and `first_at`. skipped: the letter stays as it is; `reason`
+    says why.
     """
 
     seq: int
@@ -75,7 +77,10 @@ class ItemEnd(msgspec.Struct, frozen=True):
 
 
 class Audit(msgspec.Struct, frozen=True):
-    """Who did what, when and why: `action` is replay, cancel, discard, pause or resume; `count` how many letters it was about."""
+    """Who did what, when and why: `action` is replay, cancel, discard, pause or resume; `count` how many letters it was about.
+
+    `wanted` is the selection in words, the id of the replay that was cancelled, or the route that was paused or resumed.
+    """
 
     at: datetime
     who: str
@@ -90,7 +95,9 @@ class Mailbox(Protocol):
 
     # ---- pauses
 
-    async def pauses(self) -> list[Pause]: ...
+    async def pauses(self) -> list[Pause]:
+        """Oldest first."""
+        ...
 
     async def pause(self, pause: Pause) -> None:
         """The same pause again only changes who, when and why."""
@@ -103,8 +110,10 @@ class Mailbox(Protocol):
     # ---- dead letters
 
     async def select_dead(self, wanted: Filter, ids: Sequence[str] | None = None) -> list[str]:
-        """The ids that the filter matches, oldest first (by first_at, then origin as the bus orders it where it can, then id). With
-        `ids`, only those among them that also match."""
+        """The ids that the filter matches, oldest first: by `first_at`, then as they were stored, so that a key stays in order.
+
+        With `ids`, only those among them that also match.
+        """
         ...
 
     async def discard(self, ids: Sequence[str], wanted: str, who: str, note: str, at: datetime) -> int:
@@ -112,7 +121,7 @@ class Mailbox(Protocol):
         ...
 
     async def done_among(self, letters: Sequence[DeadLetter]) -> set[str]:
-        """The ids of those letters whose very event (source, route, created, id, body) has been done after all."""
+        """The ids of those letters whose very event (`store.identity_of` it, and its body) has been done after all."""
         ...
 
     async def blocking(self, key: str, routes: Sequence[str]) -> str | None:
@@ -120,17 +129,18 @@ class Mailbox(Protocol):
         ...
 
     async def unblocked(self, routes: Sequence[str], limit: int) -> list[str]:
-        """Parked letters whose key has no open letter on these routes, and which stand in no active replay; oldest first."""
+        """Parked letters of these routes whose key has there neither an open letter nor one in an active replay; oldest first."""
         ...
 
     # ---- replays
 
     async def ask_replay(self, replay: Replay, letters: Sequence[str]) -> None:
-        """Freeze the list, in this order. Without `again`, and for every letter at its turn: see `next_items`."""
+        """Freeze the list, in this order, each letter once. Whether it still has to be run (`again`) is for the worker to say, at
+        its turn."""
         ...
 
     async def take_replay(self, worker: str, now: datetime, until: datetime) -> Replay | None:
-        """Claim the oldest active replay that nobody holds at `now`, or that this worker holds already."""
+        """Claim the oldest active replay that nobody holds at `now`, or that this worker holds already. It is running then."""
         ...
 
     async def next_items(self, replay_id: str, worker: str, after: int, limit: int, until: datetime) -> list[Item] | None:
@@ -142,7 +152,10 @@ class Mailbox(Protocol):
         ...
 
     async def end_items(self, replay_id: str, ends: Sequence[ItemEnd], at: datetime) -> None:
-        """The first outcome of an item stands; what comes later changes nothing at all."""
+        """Letters, records and counts, all or nothing. The first outcome of an item stands; what comes later changes nothing.
+
+        Whoever ran it may say so: a replay that was cancelled or taken over meanwhile still learns what came of its items.
+        """
         ...
 
     async def end_replay(self, replay_id: str, worker: str, state: ReplayState, reason: str) -> None:
@@ -162,19 +175,20 @@ class Mailbox(Protocol):
     # ---- events that may kill the process
 
     async def begin(self, starts: Sequence[str]) -> None:
-        """Handlers of these events are about to run; counts each start until `ended`."""
+        """Handlers of these events are about to run; their starts are counted."""
         ...
 
     async def ended(self, starts: Sequence[str]) -> None:
-        """These runs ended, however: the process lives."""
+        """These runs ended, however: the process lives, so their count begins anew."""
         ...
 
     async def begun(self, starts: Sequence[str]) -> dict[str, int]:
-        """How often each was begun without an end; those never begun are left out."""
+        """How often each was begun since it last ended; those that were not are left out."""
         ...
 
     # ---- who did what
 
     async def audits(self, limit: int) -> list[Audit]:
-        """Newest first. Pause, resume, discard, ask_replay and cancel_replay write one, in the transaction of what they do."""
+        """Newest first. Pause, resume, discard, ask_replay and cancel_replay write one in the transaction of what they do; one that
+        found nothing to do writes none."""
         ...

@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from investbus.errors import StoreError
+from investbus.mailbox import REPLAYED
 from investbus.outcome import ATTEMPT_RESULTS, DEAD_REASONS, ENDINGS
 from investbus.store import OpenLetters
 from investbus.transport import SettleCounts, TransportState
@@ -71,6 +72,7 @@ TABLE = (
     Row("dead_letters_total", "counter", ("route", "reason"), "Dead letters stored."),
     Row("dead_letters_open", "gauge", ("route",), "Dead letters that nobody has dealt with."),
     Row("dead_letter_oldest_timestamp_seconds", "gauge", (), "When the oldest open dead letter died; 0: none."),
+    Row("replays_total", "counter", ("route", "outcome"), "Dead letters run again, by outcome."),
     Row("store_errors_total", "counter", ("operation",), "Store operations that failed."),
     Row("store_seconds", "histogram", ("operation",), "Duration of one store operation (a whole batch)."),
 )
@@ -103,13 +105,14 @@ class Buckets:
 class RouteCounts:
     """What one route has counted. Written by the event loop alone; every series stands at 0 from the start."""
 
-    __slots__ = ("age", "attempts", "dead", "outcomes", "received", "seconds")
+    __slots__ = ("age", "attempts", "dead", "outcomes", "received", "replays", "seconds")
 
     def __init__(self) -> None:
         self.received = 0
         self.outcomes: dict[str, int] = dict.fromkeys(ENDINGS, 0)
         self.attempts: dict[str, int] = dict.fromkeys(ATTEMPT_RESULTS, 0)
         self.dead: dict[str, int] = dict.fromkeys(DEAD_REASONS, 0)
+        self.replays: dict[str, int] = dict.fromkeys(REPLAYED, 0)
         self.seconds = Buckets(SECONDS)
         self.age = Buckets(AGES)
 
@@ -193,6 +196,7 @@ class Metrics(Collector):
         yield _counter("events_total", [((name, end), n) for name, c in routes for end, n in c.outcomes.items()])
         yield _counter("attempts_total", [((name, end), n) for name, c in routes for end, n in c.attempts.items()])
         yield _counter("dead_letters_total", [((name, why), n) for name, c in routes for why, n in c.dead.items()])
+        yield _counter("replays_total", [((name, end), n) for name, c in routes for end, n in c.replays.items()])
         yield _histogram("handler_seconds", [((name,), c.seconds) for name, c in routes])
         yield _histogram("event_age_seconds", [((name,), c.age) for name, c in routes])
 

@@ -34,11 +34,18 @@ class Duplicate(msgspec.Struct, frozen=True):
     """The same event was done or dead before."""
 
 
+class Skipped(msgspec.Struct, frozen=True):
+    """A replayed event that must not run now, and why; its dead letter stays as it is."""
+
+    reason: str
+
+
 class Dead(msgspec.Struct, frozen=True):
-    """No further attempt: a dead letter."""
+    """No further attempt: a dead letter. `parked`: nothing is wrong with it, it waits behind another one of its key."""
 
     reason: DeadReason
     error: Exception
+    parked: bool = False
 
 
 class Again(msgspec.Struct, frozen=True):
@@ -57,7 +64,7 @@ class Blocked(msgspec.Struct, frozen=True):
     error: Exception
 
 
-Outcome = Done | Duplicate | Dead | Again | Blocked
+Outcome = Done | Duplicate | Skipped | Dead | Again | Blocked
 DONE = Done()
 DUPLICATE = Duplicate()
 

@@ -20,6 +20,7 @@ Handler = Callable[[Event[Any], Any], Awaitable[None]]
 Middleware = Callable[[Event[Any], Any, Handler], Awaitable[None]]
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 Kind = Literal["exact", "wildcard", "default"]
+AfterDead = Literal["continue", "park"]
 
 DEFAULT = "default"
 REMEMBERED_NAMES = 10_000  # names come from the bus: what is remembered of them is bounded
@@ -35,6 +36,9 @@ class Registration(msgspec.Struct, frozen=True):
     needs: tuple[str, ...] | None = None
     retry: Mapping[str, Any] = {}
     dedup: bool | None = None
+    collapse: bool = False
+    after_dead: AfterDead = "continue"
+    supersede: bool = False
 
     @property
     def place(self) -> str:
@@ -68,19 +72,36 @@ class Router:
         needs: Sequence[str] | None = None,
         retry: Mapping[str, Any] | None = None,
         dedup: bool | None = None,
+        collapse: bool = False,
+        after_dead: AfterDead = "continue",
+        supersede: bool = False,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Register an async function `(event, ctx)` for events called `name` or one of `aliases`.
 
         `*` stands for a whole part of a name. `timeout` is seconds per attempt, `key` a function of the event that says what it
         is ordered by, `needs` the gates that it waits at (default: `api`, if the API is configured), `retry` a dict of the keys
         of `retry:` in the configuration, `dedup=False` runs repeated events again.
+
+        `collapse=True`: queued events of one key are handled once, by the newest, and the others share its outcome.
+        `after_dead="park"`: when an event dies, later ones of its key are stored behind it, and run after it was replayed.
+        `supersede=True`: a dead letter about an entity is obsolete once a later event about it was done.
         """
 
         def register(handler: Callable[..., Any]) -> Callable[..., Any]:
-            found = Registration(
-                (name, *aliases), handler, timeout, key, None if needs is None else tuple(needs), dict(retry or {}), dedup
+            self._registrations.append(
+                Registration(
+                    names=(name, *aliases),
+                    handler=handler,
+                    timeout=timeout,
+                    key=key,
+                    needs=None if needs is None else tuple(needs),
+                    retry=dict(retry or {}),
+                    dedup=dedup,
+                    collapse=collapse,
+                    after_dead=after_dead,
+                    supersede=supersede,
+                )
             )
-            self._registrations.append(found)
             return handler
 
         return register
@@ -232,6 +253,8 @@ def _handler_mistakes(registration: Registration) -> Iterator[str]:
         return
     if inspect.iscoroutinefunction(registration.key):
         yield f"{label}: key= must be a plain function of the event, not an async one"
+    if registration.after_dead not in get_args(AfterDead):
+        yield f'{label}: after_dead="{registration.after_dead}" is neither "continue" nor "park"'
     try:
         inspect.signature(handler).bind(None, None)
     except TypeError:

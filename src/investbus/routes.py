@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
@@ -18,6 +18,7 @@ from investbus.retry import RetryPolicy
 from investbus.router import Entry, RouteTable, compose, model_of
 from investbus.work import Route
 
+T = TypeVar("T")
 LONGEST_INTEGER = 4_300  # digits: Python's own limit for text
 
 
@@ -81,7 +82,14 @@ def _route(settings: Settings, entry: Entry, override: RouteOverride, gatehouse:
         dedup=settings.store.dedup if dedup is None else dedup and settings.store.dedup,
         validate=None if model is None else validator_of(model),
         key=registration.key,
+        collapse=_chosen(override.collapse, registration.collapse),
+        park=_chosen(override.after_dead, registration.after_dead) == "park",
+        supersede=_chosen(override.supersede, registration.supersede),
     )
+
+
+def _chosen(configured: T | None, decorated: T) -> T:
+    return decorated if configured is None else configured
 
 
 def validator_of(model: Any) -> Callable[[Any], Any]:

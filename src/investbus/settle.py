@@ -9,11 +9,13 @@ redelivery repeats it under the same idempotency key.
 
 import asyncio
 from collections.abc import Callable
+from typing import Literal
 
 import structlog
 
 from investbus.ambient import Ambient
 from investbus.errors import StoreError
+from investbus.flood import Flood
 from investbus.letter import dead_letter
 from investbus.metrics import Metrics, RouteCounts
 from investbus.outcome import Dead, Done, Ending, Outcome
@@ -46,8 +48,9 @@ def settle(delivery: Delivery, counts: RouteCounts | None, ending: Ending) -> En
 class Settler:
     """Records what ended, in groups, and settles it."""
 
-    def __init__(self, store: Store | None, source: str, metrics: Metrics, ambient: Ambient) -> None:
+    def __init__(self, store: Store | None, source: str, flood: Flood, metrics: Metrics, ambient: Ambient) -> None:
         self._store = store
+        self._flood = flood
         self._source = source
         self._metrics = metrics
         self._ambient = ambient
@@ -58,6 +61,8 @@ class Settler:
         self.forget: Callable[[Work], None] = lambda work: None  # the dispatcher's: room is free
         self.stored: Callable[[Work], None] = lambda work: None  # the dispatcher's: the key goes on
         self.ended: Callable[[str, Ending], None] = lambda event_id, ending: None  # for who waits for single events
+        self.replayed: Callable[[Work, Outcome], None] = lambda work, outcome: None  # takes over what a replay has run
+        self.flooded: Callable[[], None] = lambda: None  # the worker's: pause
         self.failing = ""  # why dead letters cannot be stored now
         self.done_failing = ""  # why the last done records were not written
         self.last_done = 0.0
@@ -65,21 +70,24 @@ class Settler:
 
     def finish(self, work: Work, outcome: Outcome) -> None:
         """Take over an event that has ended; it is settled when what must be recorded is."""
+        if work.replay is not None:
+            self.replayed(work, outcome)
+            return
         match outcome:
             case Done() if self._store is not None and work.identity is not None:
                 self._done.append(work)
                 self._more_done.set()
             case Done():
-                self._settle(work, "done")
+                self.settle(work, "done")
             case Dead():
                 self._dead.append((work, dead_letter(work, outcome, self._source, self._ambient.wall())))
                 self._more_dead.set()
             case _:
-                self._settle(work, "duplicate")
+                self.settle(work, "duplicate")
 
     def release(self, work: Work) -> None:
         """Give an event back to the bus."""
-        self._settle(work, "released")
+        self.settle(work, "released")
 
     async def record_done(self) -> None:
         """Write done records, a group at a time, for ever."""
@@ -88,7 +96,7 @@ class Settler:
             await self._more_done.wait()
             self._more_done.clear()
             works, self._done = self._done, []
-            records = [record for work in works if (record := _record(work, "done"))]
+            records = [record for work in works if (record := record_of(work, "done"))]
             try:
                 with self._metrics.stored("done"):
                     await self._store.put_done(records)
@@ -97,7 +105,7 @@ class Settler:
                 self.done_failing = str(error)
                 log.error("done records were not written; redelivered events would run again", events=len(works), error=str(error))
             for work in works:
-                self._settle(work, "done")
+                self.settle(work, "done")
 
     async def record_dead(self) -> None:
         """Write dead letters, a group at a time, for ever; what cannot be written is tried again."""
@@ -128,13 +136,15 @@ class Settler:
         for work, letter in letters:
             self._metrics.route(letter.route).dead[letter.reason] += 1
             self.stored(work)
-            self._settle(work, "dead")
+            self.settle(work, "dead")
+            if letter.state == "open" and self._flood.died(work.event.key):
+                self.flooded()
         return []
 
     async def _write(self, letters: list[tuple[Work, DeadLetter]]) -> None:
         if self._store is None:
             raise StoreError("no store is configured: set store.url")
-        records = [record for work, _ in letters if (record := _record(work, "dead"))]
+        records = [record for work, _ in letters if (record := record_of(work, "dead"))]
         with self._metrics.stored("dead"):
             await self._store.put_dead([letter for _, letter in letters], records)
 
@@ -143,10 +153,13 @@ class Settler:
             log.error("dead letters cannot be stored; their events wait", error=reason, again_in=STORE_AGAIN)
         self.failing = reason
 
-    def _settle(self, work: Work, ending: Ending) -> None:
-        counts = None if work.verdict is not None and work.verdict.reason == "undecodable" else work.route.counts
+    def settle(self, work: Work, ending: Ending) -> None:
+        """Count an event as ended, tell its delivery, and make room. Replayed ones have counts of their own."""
+        unknown = work.verdict is not None and work.verdict.reason == "undecodable"
+        counts = None if unknown or work.replay is not None else work.route.counts
         ending = settle(work.delivery, counts, ending)
-        if ending == "done":
+        if ending == "done" and work.replay is None:
+            self._flood.done()
             self.last_done = now = self._ambient.wall()
             if work.event.created is not None:
                 work.route.counts.age.observe(max(0.0, now - work.event.created.timestamp()))
@@ -154,7 +167,8 @@ class Settler:
         self.ended(work.event.id, ending)
 
 
-def _record(work: Work, outcome: str) -> DoneRecord | None:
+def record_of(work: Work, outcome: Literal["done", "dead"]) -> DoneRecord | None:
+    """What is recorded of a work that ended; None where its route does not ask what was done before."""
     if work.identity is None:
         return None
-    return DoneRecord(work.identity, body_hash(work.event.raw), "done" if outcome == "done" else "dead")
+    return DoneRecord(work.identity, body_hash(work.event.raw), outcome, work.entity if outcome == "done" else "")

@@ -6,114 +6,37 @@ idempotency key).
 """
 
 from base64 import b32encode
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from hashlib import blake2b
-from typing import Literal, Protocol
+from typing import Protocol
 
-import msgspec
+from investbus.catalogue import canonical
+from investbus.event import parse_created
+from investbus.mailbox import Mailbox
+from investbus.records import STATES, DeadLetter, Done, Filter, Group, Identity, OpenLetters, State, Try
 
-State = Literal["open", "replayed", "discarded", "parked", "superseded"]
-STATES: tuple[State, ...] = ("open", "replayed", "discarded", "parked", "superseded")
+__all__ = [
+    "STATES",
+    "DeadLetter",
+    "Done",
+    "Filter",
+    "Group",
+    "Identity",
+    "OpenLetters",
+    "State",
+    "Store",
+    "Try",
+    "body_hash",
+    "identity_of",
+    "letter_id",
+    "obsolete",
+]
 
-
-class Identity(msgspec.Struct, frozen=True):
-    """What makes a delivery a repetition. `created` before the id keeps rows in arrival order, which keeps the index local."""
-
-    source: str
-    route: str
-    created: str
-    event_id: str
-
-
-class Try(msgspec.Struct, frozen=True):
-    """One attempt that failed: when it began (UTC), for how many seconds it ran, and the class of its error."""
-
-    at: datetime
-    seconds: float
-    error: str
-
-
-class DeadLetter(msgspec.Struct, frozen=True):
-    """Everything needed to understand a failed event and to run it again: the original bytes above all.
-
-    `id` is derived from what failed (source, route, event id, body; or the origin where the bytes have no id), so writing the
-    same failure twice changes nothing. `error` is a class name with an HTTP status, never a message; `message` and `stack` are
-    for `dlq show`. `place` is file:line of the handler's innermost frame. `entity` is what the event is about (`data.id`) on a
-    route where a later success makes this failure obsolete; else "".
-    """
-
-    id: str
-    source: str
-    origin: str
-    event_id: str
-    created: str
-    route: str
-    name: str
-    key: str
-    reason: str
-    error: str
-    message: str
-    stack: str
-    place: str
-    attempts: int
-    tries: tuple[Try, ...]
-    first_at: datetime
-    last_at: datetime
-    headers: Mapping[str, str]
-    body: bytes
-    handler: str
-    handler_version: str
-    state: State = "open"
-    entity: str = ""
+LONGEST_CREATED = 64  # characters; a date and a time with nanoseconds and a zone have 35
 
 
-class Done(msgspec.Struct, frozen=True):
-    """That an event needs nothing more. `outcome` is done or dead; `body_hash` tells a repetition from a re-used id.
-
-    Where `supersedes` names an entity, open dead letters of it on the same route become `superseded`, but for those whose
-    `created` is later than this event's.
-    """
-
-    identity: Identity
-    body_hash: bytes
-    outcome: Literal["done", "dead"]
-    supersedes: str = ""
-
-
-class Filter(msgspec.Struct, frozen=True):
-    """Which dead letters; every field that is set narrows. `since <= last_at < until`."""
-
-    route: str | None = None
-    reason: str | None = None
-    error: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    event_id: str | None = None
-    key: str | None = None
-    state: State | None = None
-
-
-class Group(msgspec.Struct, frozen=True):
-    """Failures with one cause: same route, same error, same place in the handler. `sample` is a dead letter's id."""
-
-    route: str
-    error: str
-    place: str
-    count: int
-    first_at: datetime
-    last_at: datetime
-    sample: str
-
-
-class OpenLetters(msgspec.Struct, frozen=True):
-    """How many dead letters of a route are open, and since when the oldest is."""
-
-    count: int
-    oldest: datetime
-
-
-class Store(Protocol):
+class Store(Mailbox, Protocol):
     """Every method raises `StoreError` and nothing else when the store cannot do what was asked."""
 
     async def open(self) -> None: ...
@@ -124,7 +47,9 @@ class Store(Protocol):
         """Which of these are done or dead already, with the hash of the body that was. Records from before `since` do not count."""
         ...
 
-    async def put_done(self, done: Sequence[Done]) -> None: ...
+    async def put_done(self, done: Sequence[Done]) -> None:
+        """What the records supersede changes with them, in one transaction."""
+        ...
 
     async def put_dead(self, letters: Sequence[DeadLetter], done: Sequence[Done]) -> None:
         """Durable on return, together with the records that these events need nothing more.
@@ -152,8 +77,31 @@ class Store(Protocol):
         ...
 
     async def forget(self, done_before: datetime, dead_before: datetime) -> int:
-        """Drop done records and closed dead letters that are older; returns how many. Open dead letters stay for ever."""
+        """Drop done records and closed dead letters that are older; returns how many.
+
+        Open and parked letters stay for ever, and so do those in a replay that is active. Ended replays and audits go with the
+        letters, starts that never ended with the done records.
+        """
         ...
+
+
+def identity_of(source: str, name: str, created: str, event_id: str) -> Identity:
+    """The identity of an event that came from `source` under `name`. A `created` of any length makes a key of bounded length."""
+    if len(created) > LONGEST_CREATED:
+        created = created[:LONGEST_CREATED] + body_hash(created.encode("utf-8", "surrogatepass")).hex()
+    return Identity(source, canonical(name), created, event_id)
+
+
+def obsolete(done: Done, route: str, name: str, created: str) -> bool:
+    """Whether `done` supersedes an open letter of its entity that has this route, name and `created`.
+
+    It does on the same route or under the same name (a wildcard's letters carry the pattern), unless the letter's event is known
+    to be the later one.
+    """
+    if done.identity.route not in (route, canonical(name)):
+        return False
+    died, succeeded = parse_created(created), parse_created(done.identity.created)
+    return died is None or succeeded is None or died <= succeeded
 
 
 def body_hash(body: bytes) -> bytes:

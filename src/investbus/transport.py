@@ -27,7 +27,9 @@ class Lease:
     give the events to somebody. Both are set once and never cleared.
     """
 
-    __slots__ = ("_acked", "_callbacks", "_counts", "_drained", "_released", "begun", "closing", "is_log", "lost", "unsettled")
+    __slots__ = (
+        "_acked", "_callbacks", "_counts", "_drained", "_released", "begun", "closing", "is_log", "lost", "taken", "unsettled",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class Lease:
         self._counts = counts
         self.is_log = is_log
         self.begun = -1  # the highest position whose handler has been started
+        self.taken = 0  # events of it that the worker has taken, where it counts them
         self._callbacks: list[Callable[[Lease], None]] = []
         self._drained: asyncio.Future[None] | None = None
         self.closing = False

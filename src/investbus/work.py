@@ -1,18 +1,19 @@
 """An event on its way through the worker, and the lane in which it waits for its turn."""
 
 from collections import deque
-from collections.abc import Callable, Collection
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from investbus.event import Event
 from investbus.gate import Gate
+from investbus.mailbox import ItemOutcome
 from investbus.metrics import RouteCounts
 from investbus.outcome import Dead
+from investbus.records import DeadLetter, Identity, Try
 from investbus.retry import RetryPolicy
 from investbus.router import Handler
-from investbus.store import Identity, Try
 from investbus.transport import Delivery, Lease
 
 OVERHEAD = 2560  # bytes that a queued event takes beside its body (measured: 2.3 kB)
@@ -33,6 +34,20 @@ class Route(msgspec.Struct, eq=False):
     state: Any = None
     validate: Callable[[Any], Any] | None = None  # data -> model; None where data stays a dict
     key: Callable[[Event[Any]], str | None] | None = None  # None: the catalogue's rule
+    collapse: bool = False
+    park: bool = False
+    supersede: bool = False
+
+
+class Replaying(Protocol):
+    """The run of a replay that a work belongs to; the work's delivery has the place in its list as position."""
+
+    id: str
+    again: bool
+
+    def ended(self, outcome: ItemOutcome) -> None:
+        """The outcome of one of its items is stored."""
+        ...
 
 
 class Work(msgspec.Struct, eq=False):
@@ -53,9 +68,33 @@ class Work(msgspec.Struct, eq=False):
     behind: Gate | None = None  # a gate that the handler named, beside those of its route
     tries: tuple[Try, ...] = ()
     size: int = 0  # bytes that it is counted with
+    group: "list[Work] | None" = None  # the head of its lane and those that are handled with it, by the last of them
+    journal: str = ""  # under which its starts are counted, where it may have killed a process; else ""
+    starts: int = 0  # times that it was begun before, in processes that died of it or beside it
+    replay: "Replaying | None" = None  # set where it does not come from the bus
+    letter: DeadLetter | None = None  # the one that is replayed
 
     def __post_init__(self) -> None:
         self.size = len(self.delivery.body) + OVERHEAD
+
+    @property
+    def together(self) -> "Sequence[Work]":
+        """Itself, or its whole group."""
+        return (self,) if self.group is None else self.group
+
+    @property
+    def lead(self) -> "Work":
+        """The work whose event the handler gets: the newest of its group."""
+        return self if self.group is None else self.group[-1]
+
+    @property
+    def entity(self) -> str:
+        """What the event is about, on a route where a later success makes an earlier failure obsolete."""
+        if not self.route.supersede:
+            return ""
+        data = self.event.data
+        named = data.get("id") if isinstance(data, dict) else getattr(data, "id", None)
+        return named if isinstance(named, str) else ""
 
     @property
     def done_before(self) -> bool:
@@ -71,12 +110,18 @@ LaneState = Literal["queued", "running", "retrying", "gated", "storing", "hung"]
 class Lane:
     """Everything unfinished of one key, in arrival order. The head is the one that runs or waits."""
 
-    __slots__ = ("key", "queue", "state")
+    __slots__ = ("key", "queue", "state", "storing")
 
     def __init__(self, key: str, work: Work) -> None:
         self.key = key
         self.queue = deque((work,))
         self.state: LaneState = "queued"
+        self.storing = 0  # dead letters of its head that are not durable yet
+
+    @property
+    def head(self) -> int:
+        """How many works at its front run, or wait, as one."""
+        return len(self.queue[0].group or "1") if self.queue else 0
 
 
 WAITING = ("retrying", "gated", "hung")  # lanes whose head will not end soon

@@ -5,17 +5,23 @@ silent. A bus that cannot be reached is no reason to exit: the worker is not rea
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 
+import msgspec
 import structlog
 
 from investbus.ambient import Ambient
 from investbus.config import Settings
+from investbus.controls import Controls
+from investbus.crash import CrashJournal
 from investbus.dispatcher import Dispatcher
-from investbus.errors import StoreError, TransportDown
+from investbus.errors import StoreError, TransportDown, TransportHeld
+from investbus.gatehouse import Gatehouse
 from investbus.intake import Intake
 from investbus.metrics import Metrics
+from investbus.pauses import Pauses
+from investbus.replay_record import ReplayRecord
 from investbus.retry import RetryPolicy
 from investbus.settle import Settler
 from investbus.store import Store
@@ -28,6 +34,15 @@ FLUSH_TIMEOUT = 5.0  # seconds for the last commits
 RECONNECT = RetryPolicy(first=0.5, factor=2.0, max=15.0, jitter=0.3)
 
 
+class Backed(msgspec.Struct, frozen=True):
+    """What a worker has only with a store: requests of operators, and the journal of starts."""
+
+    store: Store
+    controls: Controls
+    record: ReplayRecord
+    journal: CrashJournal
+
+
 class Worker:
     """One consumer process. `run` ends when `stop` was called, or when the job that `run` was given is done."""
 
@@ -35,16 +50,22 @@ class Worker:
         self,
         settings: Settings,
         transport: Transport,
-        store: Store | None,
+        backed: Backed | None,
         intake: Intake,
         dispatcher: Dispatcher,
         settler: Settler,
+        gatehouse: Gatehouse,
+        pauses: Pauses,
         metrics: Metrics,
         ambient: Ambient,
     ) -> None:
         self.settings = settings
         self.transport = transport
-        self.store = store
+        self.backed = backed
+        self.store = None if backed is None else backed.store
+        self.gatehouse = gatehouse
+        self.pauses = pauses
+        self.holding = False  # everything went back to the bus, since it was held as long as the bus allows
         self.dispatcher = dispatcher
         self.metrics = metrics
         self.settler = settler
@@ -56,7 +77,7 @@ class Worker:
         self.taking = False  # deliveries are in hand that have not reached their lanes
         self._opened = False
         self.down_reason = "not opened yet"
-        self.store_reason = "not opened yet" if store is not None else ""
+        self.store_reason = "not opened yet" if backed is not None else ""
         self.last_received = 0.0
         self.taken = 0
         self._active_at = ambient.monotonic()
@@ -64,6 +85,9 @@ class Worker:
         self.waits_for = "bus"  # what outside of this process the receive loop waits for; "" while it should show a beat
         settler.forget = self._forget
         settler.stored = dispatcher.stored
+        if backed is not None:
+            settler.replayed, settler.flooded = backed.record.finish, backed.controls.flooded
+            backed.record.settle, backed.record.stored = settler.settle, dispatcher.stored
 
     @property
     def stopping(self) -> bool:
@@ -99,18 +123,21 @@ class Worker:
         await self._open_store()
         self.dispatcher.start()
         recorders = [asyncio.create_task(self.settler.record_dead())]
-        if self.store is not None:
-            recorders.append(asyncio.create_task(self.settler.record_done()))
+        requests: list[asyncio.Task[None]] = []
+        if (backed := self.backed) is not None:
+            recorders += [asyncio.create_task(self.settler.record_done()), asyncio.create_task(backed.record.write())]
+            requests += [asyncio.create_task(backed.controls.watch()), asyncio.create_task(backed.controls.carry_out())]
         consumer = asyncio.create_task(self._consume(max_events))
         stopped = asyncio.create_task(self._stopped(until_idle, max_events))
+        every = (consumer, *recorders, *requests)
         try:
-            await asyncio.wait((stopped, consumer, self.dispatcher.crashed, *recorders), return_when="FIRST_COMPLETED")
-            return await self._shut_down(consumer)
+            await asyncio.wait((stopped, self.dispatcher.crashed, *every), return_when="FIRST_COMPLETED")
+            return await self._shut_down(consumer, requests)
         finally:
             self.dispatcher.leave()  # also where `run` itself is cancelled, and nothing was drained
-            for task in (stopped, consumer, *recorders):
+            for task in (stopped, *every):
                 task.cancel()
-            for task in (consumer, *recorders):
+            for task in every:
                 if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                     raise error
             if self.dispatcher.crashed.done():
@@ -129,6 +156,9 @@ class Worker:
                 await self._receive(max_events)
                 await self._stop.wait()  # enough taken: what is taken must still end, on leases that stay ours
                 return
+            except TransportHeld as error:
+                log.warning("events were held as long as the bus allows; all go back to it", reason=str(error))
+                self.down_reason, self.holding = str(error), True
             except TransportDown as error:
                 failures += 1
                 if self.down_reason != str(error):
@@ -137,12 +167,37 @@ class Worker:
             self._opened = False
             with suppress(TransportDown):
                 await self.transport.close(FLUSH_TIMEOUT)
+            if self.holding:
+                await self._within_stop(self._clear())
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), RECONNECT.wait(failures, self._ambient.chance()))
+            self.holding = False
             self.metrics.reconnects.labels(self.transport.name).inc()
+
+    async def _clear(self) -> None:
+        """Wait until events that are taken again can run: nothing is paused, and the platform answers.
+
+        Only the platform can be asked without an event; what else is down shows when the first event asks.
+        """
+        await self.pauses.over()
+        while self.gatehouse.gate("api").closed:
+            await asyncio.sleep(self.settings.gate.probe_every)
+            await self.gatehouse.knock()
+
+    async def _within_stop(self, wait: Coroutine[None, None, None]) -> None:
+        """Wait, but not beyond the end of the worker."""
+        waiting, stopping = asyncio.create_task(wait), asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait((waiting, stopping), return_when="FIRST_COMPLETED")
+        finally:
+            waiting.cancel()
+            stopping.cancel()
 
     async def _receive(self, max_events: int | None) -> None:
         while max_events is None or self.taken < max_events:
+            if self.pauses.everything:
+                self.waits_for = "resume"
+                await self._within_stop(self.pauses.over())
             self.beat, self.waits_for = self._ambient.monotonic(), "room"
             limit = await self.dispatcher.room()
             if self.stopping:  # also when there is room because everything queued was given back
@@ -205,6 +260,8 @@ class Worker:
         while self.store is not None and not self.stopping:
             try:
                 await self.store.open()
+                if self.backed is not None:
+                    await self.backed.controls.look()  # a pause outlives the process: it holds before the first event
             except StoreError as error:
                 failures += 1
                 if self.store_reason != str(error):
@@ -234,13 +291,15 @@ class Worker:
                 continue
             if max_events is not None and self.taken >= max_events:
                 return
-            if self.transport_reason:
+            if self.transport_reason or self.pauses.everything:
                 self._active_at = now
             if until_idle is not None and now - self._active_at >= until_idle:
                 return
 
-    async def _shut_down(self, consumer: asyncio.Task[None]) -> bool:
+    async def _shut_down(self, consumer: asyncio.Task[None], requests: Sequence[asyncio.Task[None]]) -> bool:
         self._stop.set()
+        for task in requests:
+            task.cancel()  # a replay goes back to the mailbox, and what of it runs may end
         log.info("draining", running=self.dispatcher.running, unfinished=self.dispatcher.unfinished)
         if self._receiving:
             consumer.cancel()  # a cancelled receive loses nothing
@@ -249,8 +308,10 @@ class Worker:
         )
         with suppress(TransportDown):
             await self.transport.close(FLUSH_TIMEOUT)
-        if self.store is not None and not self.store_reason:
+        if self.backed is not None and not self.store_reason:
+            await asyncio.wait(requests, timeout=FLUSH_TIMEOUT)
+            await self.backed.journal.close()
             with suppress(StoreError):
-                await self.store.close()
+                await self.backed.store.close()
         log.info("stopped", clean=drained)
         return drained

@@ -6,6 +6,7 @@ the worker's retry policy and gates do the rest. The statuses are those of the p
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -65,6 +66,13 @@ class Client:
                 await self._login.token()
         except TimeoutError:
             raise ApiUnavailable(f"no answer to the login within {self.settings.timeout:g} s") from None
+
+    async def knock(self) -> None:
+        """Ask whether the platform answers at all, by a login that is not needed; an answer opens its gate."""
+        with suppress(ApiUnavailable, TimeoutError):
+            async with asyncio.timeout(self.settings.timeout):
+                await self._login.token(refused=await self._login.token())
+            self._answered()
 
     async def call(
         self,

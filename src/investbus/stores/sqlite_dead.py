@@ -4,6 +4,7 @@ Selections are written once, as conditions on named parameters; `since <= last_a
 share no letter. "Newest" and "oldest" go by `last_at`, then by id, which makes every order total.
 """
 
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -11,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from investbus.store import DeadLetter, Filter, Group, OpenLetters, State, Try
+from investbus.store import DeadLetter, Done, Filter, Group, OpenLetters, State, Try, obsolete
 from investbus.stores.sqlite_text import micros, storable, time_of
 
 PAGE = 32  # letters of an export that are in memory at once; each may be as large as the largest event
@@ -31,16 +32,43 @@ CONDITIONS = {
     "state": "state = :state",
 }
 
+IN_ACTIVE_REPLAY = (
+    "SELECT 1 FROM items JOIN replays ON replays.number = items.replay"
+    " WHERE items.letter = dead.id AND replays.state IN ('pending', 'running')"
+)
+
 FIELDS = DeadLetter.__struct_fields__
 SELECT = f"SELECT {', '.join(FIELDS)} FROM dead"  # noqa: S608 - names of our own struct
-PUT = (
-    f"INSERT INTO dead ({', '.join(FIELDS)}) VALUES ({', '.join(f':{field}' for field in FIELDS)}) "  # noqa: S608 - same
-    "ON CONFLICT (id) DO NOTHING"
-)
+INSERT = f"INSERT INTO dead ({', '.join(FIELDS)}) VALUES ({', '.join(f':{field}' for field in FIELDS)})"  # noqa: S608 - same
+RENEWED = ", ".join(f"{field} = excluded.{field}" for field in FIELDS if field not in ("id", "first_at"))
+PUT = f"{INSERT} ON CONFLICT (id) DO UPDATE SET {RENEWED}, first_at = excluded.first_at WHERE state NOT IN ('open', 'parked')"
+REPLACE = f"{INSERT} ON CONFLICT (id) DO UPDATE SET {RENEWED}"
 
 
 def put(db: sqlite3.Connection, letters: Sequence[DeadLetter]) -> None:
     db.executemany(PUT, [_row(letter) for letter in letters])
+
+
+def replace(db: sqlite3.Connection, letter_id: str, letter: DeadLetter) -> None:
+    """`letter` in place of the stored one: it has died again."""
+    db.execute(REPLACE, _row(letter) | {"id": letter_id})
+
+
+def replayed(db: sqlite3.Connection, letter_id: str) -> None:
+    db.execute("UPDATE dead SET state = 'replayed' WHERE id = ?", (letter_id,))
+
+
+def discard(db: sqlite3.Connection, ids: Sequence[str]) -> int:
+    return db.execute(
+        "UPDATE dead SET state = 'discarded' WHERE state IN ('open', 'parked') AND id IN (SELECT value FROM json_each(?))",
+        (texts(ids),),
+    ).rowcount
+
+
+def supersede(db: sqlite3.Connection, done: Done) -> None:
+    rows = db.execute("SELECT id, route, name, created FROM dead WHERE entity = ? AND state = 'open'", (storable(done.supersedes),))
+    gone = [letter_id for letter_id, *event in rows.fetchall() if obsolete(done, *event)]
+    db.executemany("UPDATE dead SET state = 'superseded' WHERE id = ?", [(letter_id,) for letter_id in gone])
 
 
 def get(db: sqlite3.Connection, letter_id: str) -> DeadLetter | None:
@@ -62,6 +90,14 @@ def page(db: sqlite3.Connection, wanted: Filter, after: DeadLetter | None) -> li
         values |= {"after_at": micros(after.last_at), "after_id": after.id}
     rows = db.execute(f"{SELECT} WHERE {where} ORDER BY last_at, id LIMIT {PAGE}", values)
     return [_letter(row) for row in rows]
+
+
+def select(db: sqlite3.Connection, wanted: Filter, ids: Sequence[str] | None) -> list[str]:
+    where, values = _where(wanted)
+    if ids is not None:
+        where += " AND id IN (SELECT value FROM json_each(:ids))"
+        values["ids"] = texts(ids)
+    return [row[0] for row in db.execute(f"SELECT id FROM dead WHERE {where} ORDER BY first_at, rowid", values)]  # noqa: S608 - same
 
 
 def groups(db: sqlite3.Connection, wanted: Filter) -> list[Group]:
@@ -87,14 +123,20 @@ def still_open(db: sqlite3.Connection) -> dict[str, OpenLetters]:
 
 
 def forget(db: sqlite3.Connection, before: int) -> int:
-    """Drop one slice of the closed letters that are older than `before`; how many."""
+    """Drop one slice of the closed letters that are older than `before` and that no active replay will ask for; how many."""
     dropped = 0
     for state in CLOSED:
         dropped += db.execute(
-            "DELETE FROM dead WHERE rowid IN (SELECT rowid FROM dead WHERE state = ? AND last_at < ? LIMIT ?)",
+            "DELETE FROM dead WHERE rowid IN (SELECT rowid FROM dead WHERE state = ? AND last_at < ?"  # noqa: S608 - a constant
+            f" AND NOT EXISTS ({IN_ACTIVE_REPLAY}) LIMIT ?)",
             (state, before, SLICE - dropped),
         ).rowcount
     return dropped
+
+
+def texts(given: Sequence[str]) -> str:
+    """A list of texts as one value, for `json_each`: a statement takes no list, and only so many single values."""
+    return json.dumps([storable(text) for text in given])
 
 
 def _where(wanted: Filter) -> tuple[str, dict[str, Any]]:

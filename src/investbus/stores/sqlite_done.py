@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from hashlib import blake2b
 
-from investbus.store import Done, Identity
+from investbus.store import DeadLetter, Done, Identity, body_hash, identity_of
+from investbus.stores.sqlite_dead import supersede
 from investbus.stores.sqlite_text import storable
 
 CHUNK = 256  # three variables each; an SQLite of before 2020 takes 999 in a statement
@@ -20,6 +21,8 @@ FIRST = (-(2**63), "", "")  # below every key
 
 PUT = """INSERT INTO done (scope, created, id, hash, outcome, at) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (scope, created, id) DO UPDATE SET hash = excluded.hash, outcome = excluded.outcome, at = excluded.at"""
+
+DONE = "SELECT 1 FROM done WHERE scope = ? AND created = ? AND id = ? AND hash = ? AND outcome = 'done'"
 
 Key = tuple[int, str, str]
 
@@ -45,6 +48,18 @@ def find(db: sqlite3.Connection, identities: Sequence[Identity], oldest: int) ->
 def put(db: sqlite3.Connection, done: Sequence[Done], at: int) -> None:
     """The last content of an identity is the one that is known again."""
     db.executemany(PUT, [(*_key(row.identity), row.body_hash, row.outcome, at) for row in done])
+    for row in done:
+        if row.supersedes:
+            supersede(db, row)
+
+
+def done_among(db: sqlite3.Connection, letters: Sequence[DeadLetter]) -> set[str]:
+    found = set()
+    for letter in letters:
+        event = identity_of(letter.source, letter.name, letter.created, letter.event_id)
+        if db.execute(DONE, (*_key(event), body_hash(letter.body))).fetchone() is not None:
+            found.add(letter.id)
+    return found
 
 
 def forget(db: sqlite3.Connection, after: Key, before: int) -> tuple[int, Key | None]:

@@ -38,7 +38,34 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "ALTER TABLE dead ADD COLUMN entity TEXT NOT NULL DEFAULT ''",
-        "CREATE INDEX dead_by_entity ON dead (route, entity) WHERE entity <> '' AND state = 'open'",
+        "CREATE INDEX dead_by_entity ON dead (entity) WHERE entity <> '' AND state = 'open'",
+        "CREATE INDEX dead_waiting ON dead (key, first_at) WHERE state IN ('open', 'parked')",
+        """CREATE TABLE pauses (
+            route TEXT NOT NULL, reason TEXT NOT NULL, note TEXT NOT NULL, who TEXT NOT NULL, at INTEGER NOT NULL,
+            PRIMARY KEY (route, reason)
+        ) WITHOUT ROWID""",
+        # `worker` holds the replay until `claimed`. The counts are kept, not counted: a list may be long, and is looked at often.
+        """CREATE TABLE replays (
+            number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
+            note TEXT NOT NULL, who TEXT NOT NULL, at INTEGER NOT NULL, wanted TEXT NOT NULL,
+            rate REAL NOT NULL, stop_after INTEGER NOT NULL, again INTEGER NOT NULL,
+            state TEXT NOT NULL, reason TEXT NOT NULL,
+            planned INTEGER NOT NULL, done INTEGER NOT NULL, dead INTEGER NOT NULL, skipped INTEGER NOT NULL,
+            worker TEXT NOT NULL DEFAULT '', claimed INTEGER NOT NULL DEFAULT 0
+        )""",
+        "CREATE INDEX replays_active ON replays (at) WHERE state IN ('pending', 'running')",
+        # An item without an outcome has come to nothing yet.
+        """CREATE TABLE items (
+            replay INTEGER NOT NULL, seq INTEGER NOT NULL, letter TEXT NOT NULL, outcome TEXT, reason TEXT, at INTEGER,
+            PRIMARY KEY (replay, seq)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX items_by_letter ON items (letter)",
+        "CREATE TABLE starts (id TEXT NOT NULL PRIMARY KEY, count INTEGER NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID",
+        """CREATE TABLE audits (
+            at INTEGER NOT NULL, who TEXT NOT NULL, action TEXT NOT NULL, note TEXT NOT NULL, wanted TEXT NOT NULL,
+            count INTEGER NOT NULL
+        )""",
+        "CREATE INDEX audits_by_time ON audits (at)",
     ),
 )
 

@@ -1,0 +1,118 @@
+"""Looks into the mailbox once a second, and does what it says: pauses, replays, parked events whose turn has come."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from hashlib import blake2b
+
+import structlog
+
+from investbus.ambient import Ambient
+from investbus.errors import StoreError
+from investbus.mailbox import EVERYTHING, Mailbox, Pause, Replay
+from investbus.metrics import Metrics
+from investbus.pauses import Pauses
+from investbus.replayer import CLAIM, Replayer
+
+log = structlog.get_logger("investbus.controls")
+LOOK_EVERY = 1.0  # seconds
+OURSELVES = "investbus"
+UNPARK_AT_ONCE = 500
+UNPARK_RATE = 1000.0  # per second; they are late already
+
+
+class Controls:
+    """One per worker. `parking`: the routes that park."""
+
+    def __init__(
+        self,
+        store: Mailbox,
+        worker: str,
+        parking: Sequence[str],
+        flood_after: int,
+        pauses: Pauses,
+        replayer: Replayer,
+        metrics: Metrics,
+        ambient: Ambient,
+    ) -> None:
+        self._store = store
+        self._worker = worker
+        self._parking = parking
+        self._flood_after = flood_after
+        self._pauses = pauses
+        self._replayer = replayer
+        self._metrics = metrics
+        self._ambient = ambient
+        self._flood: Pause | None = None  # one that is not stored yet
+        self.failing = ""  # why the mailbox cannot be read now
+
+    def flooded(self) -> None:
+        """So many dead letters in a row: pause at once, and write it down at the next look."""
+        note = f"{self._flood_after} dead letters in a row, of as many keys; mend the cause, then: investbus resume"
+        self._flood = Pause(EVERYTHING, "flood", note, OURSELVES, self._now())
+        self._pauses.set((*self._pauses.now, self._flood))
+
+    async def look(self) -> None:
+        """Which pauses hold now. Raises StoreError."""
+        with self._metrics.stored("control"):
+            if (flood := self._flood) is not None:
+                await self._store.pause(flood)
+                self._flood = None
+            pauses = await self._store.pauses()
+        if self._flood is None:  # else the next look stores it first
+            self._pauses.set(pauses)
+
+    async def watch(self) -> None:
+        """Follow the pauses, for ever."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            try:
+                await self.look()
+                self.failing = ""
+            except StoreError as error:
+                self.failing = str(error)
+
+    async def carry_out(self) -> None:
+        """Take one replay after the other, for ever."""
+        while True:
+            replay = None
+            if not self._pauses.everything:
+                try:
+                    replay = await self._next()
+                except StoreError as error:
+                    self.failing = str(error)
+            if replay is None:
+                await asyncio.sleep(LOOK_EVERY)
+            else:
+                await self._replayer.run(replay)
+
+    async def _next(self) -> Replay | None:
+        now = self._ambient.wall()
+        with self._metrics.stored("control"):
+            if self._parking:
+                await self._unpark()
+            until = datetime.fromtimestamp(now + CLAIM, UTC)
+            return await self._store.take_replay(self._worker, datetime.fromtimestamp(now, UTC), until)
+
+    async def _unpark(self) -> None:
+        """Events that were parked come back, in order, once nothing of their key stands before them."""
+        ids = await self._store.unblocked(self._parking, UNPARK_AT_ONCE)
+        if not ids:
+            return
+        # Workers that see the same events at the same time ask for the same replay.
+        told = blake2b(f"{ids}{self._ambient.wall() // 60}".encode(), digest_size=5).hexdigest()
+        replay = Replay(
+            id=f"parked-{told}",
+            note="parked events whose turn has come",
+            who=OURSELVES,
+            at=self._now(),
+            wanted="parked",
+            rate=UNPARK_RATE,
+            stop_after=len(ids) + 1,
+            again=False,
+        )
+        log.info("parked events come back", events=len(ids), replay=replay.id)
+        await self._store.ask_replay(replay, ids)
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._ambient.wall(), UTC)

@@ -1,0 +1,105 @@
+"""Finds the event that kills the process: an out-of-memory, a segmentation fault in a library, `os._exit` in a handler.
+
+Such an event comes again with the next start, kills again, and nothing behind it is ever done. So the starts of handlers are
+written down before they run, but only where a crash can have happened before: at the head of a new lease of a log, and for what
+the bus calls redelivered. The steady state writes nothing.
+
+An entry goes when the attempt ends, however it ends; what is still there at the next start was running when a process died. Those
+are suspects: they run one at a time, so that a second crash adds to the count of one event alone. After the third start that did
+not end, an event is a dead letter, `crashed`.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import structlog
+
+from investbus.errors import InvestbusError, StoreError
+from investbus.mailbox import Mailbox
+from investbus.outcome import Dead
+from investbus.store import letter_id
+from investbus.work import Lane, Work
+
+log = structlog.get_logger("investbus.crash")
+STARTS = 3  # that did not end, after which an event is given up
+
+
+class Crashed(InvestbusError):
+    """The process died each time that a handler of this event ran."""
+
+
+class CrashJournal:
+    """Starts that have not ended. One per worker; `head` is how many deliveries at the beginning of a log's lease are written down:
+    as many as can have been unfinished in the process before."""
+
+    def __init__(self, store: Mailbox, source: str, head: int) -> None:
+        self._store = store
+        self._source = source
+        self._head = head
+        self._begun: set[str] = set()
+        self._suspect: Work | None = None  # the one that runs
+        self._waiting: deque[tuple[Lane, Work]] = deque()
+        self.resumed: Callable[[Lane, Work], None] = lambda lane, work: None  # what to do with a lane that may go on
+
+    def notice(self, work: Work) -> None:
+        """Decide whether this work's starts are written down."""
+        delivery = work.delivery
+        if delivery.lease.is_log:
+            delivery.lease.taken += 1
+            if delivery.lease.taken > self._head:
+                return
+        elif not delivery.redelivered:
+            return
+        event = work.event
+        work.journal = letter_id(self._source, work.route.name, event.id, event.raw, delivery.origin)
+
+    async def look(self, works: Sequence[Work]) -> None:
+        """Ask for the starts of works that are written down. Raises StoreError."""
+        noticed = [work for work in works if work.journal and work.verdict is None]
+        if not noticed:
+            return
+        begun = await self._store.begun([work.journal for work in noticed])
+        for work in noticed:
+            work.starts = begun.get(work.journal, 0)
+            # Where the bus has delivered it before, that start may not have been at a head, and is not in the journal.
+            unseen = work.starts > 0 and not work.delivery.lease.is_log
+            if work.starts + unseen >= STARTS:
+                said = f"the process died {work.starts + unseen} times while its handler ran"
+                work.verdict = Dead("crashed", Crashed(said))
+                log.error("an event kills the process; it becomes a dead letter", event_id=work.event.id, route=work.route.name)
+
+    def may_pass(self, lane: Lane, work: Work) -> bool:
+        """Whether a suspect may run now; else it waits here."""
+        if self._suspect is not None and self._suspect is not work:
+            self._waiting.append((lane, work))
+            return False
+        self._suspect = work
+        return True
+
+    async def begin(self, work: Work) -> None:
+        """Its handler is about to run. Raises StoreError, and then it must not."""
+        self._begun.add(work.journal)
+        await self._store.begin([work.journal])
+
+    async def end(self, work: Work) -> None:
+        """The attempt ended, and the process lives."""
+        with suppress(StoreError):  # at worst it counts as one start too many
+            await self._store.ended([work.journal])
+            self._begun.discard(work.journal)
+
+    async def close(self) -> None:
+        """The worker ends as it should; what it had to cancel has not killed it."""
+        if self._begun:
+            with suppress(StoreError):
+                await self._store.ended(sorted(self._begun))
+            self._begun.clear()
+
+    def step_aside(self, work: Work) -> None:
+        """It does not run, or no longer: the others ask again whose turn it is."""
+        if self._suspect is not work:
+            return
+        self._suspect = None
+        waiting, self._waiting = self._waiting, deque()
+        for lane, suspect in waiting:
+            self.resumed(lane, suspect)

@@ -1,0 +1,121 @@
+"""Replays: a frozen list, who holds it, and what each item has come to.
+
+Every change runs in a transaction that has the lock for writing from its begin, so two workers that ask at the same moment, in two
+processes, are told different things. Time is what the caller says: a claim ends by the clock that began it.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from investbus.mailbox import Audit, Item, ItemEnd, ItemOutcome, Replay, ReplayState
+from investbus.stores import sqlite_dead, sqlite_done
+from investbus.stores.sqlite_pauses import note, values_of
+from investbus.stores.sqlite_text import storable, time_of
+
+FIELDS = Replay.__struct_fields__
+SELECT = f"SELECT {', '.join(FIELDS)} FROM replays"  # noqa: S608 - names of our own struct
+INSERT = f"INSERT INTO replays ({', '.join(FIELDS)}) VALUES ({', '.join(f':{field}' for field in FIELDS)})"  # noqa: S608 - same
+
+FREE = """SELECT number FROM replays WHERE state IN ('pending', 'running') AND (worker IN ('', ?) OR claimed <= ?)
+    ORDER BY at, number LIMIT 1"""
+TAKE = "UPDATE replays SET state = 'running', worker = ?, claimed = ? WHERE number = ?"
+RENEW = "UPDATE replays SET claimed = ? WHERE id = ? AND worker = ? AND state = 'running'"
+END = "UPDATE replays SET state = ?, reason = ?, worker = '', claimed = 0 WHERE id = ? AND worker = ? AND state = 'running'"
+CANCEL = "UPDATE replays SET state = 'cancelled', worker = '', claimed = 0 WHERE id = ? AND state IN ('pending', 'running')"
+OLD = "SELECT number FROM replays WHERE state NOT IN ('pending', 'running') AND at < ?"
+
+LEFT = """SELECT replay, seq, letter FROM items
+    WHERE replay = (SELECT number FROM replays WHERE id = ?) AND seq > ? AND outcome IS NULL ORDER BY seq LIMIT ?"""
+UNDECIDED = """SELECT replay, seq, letter FROM items
+    WHERE replay = (SELECT number FROM replays WHERE id = ?) AND seq = ? AND outcome IS NULL"""
+END_ITEM = "UPDATE items SET outcome = ?, reason = ?, at = ? WHERE replay = ? AND seq = ?"
+COUNT: dict[ItemOutcome, str] = {
+    "done": "UPDATE replays SET done = done + 1 WHERE number = ?",
+    "dead": "UPDATE replays SET dead = dead + 1 WHERE number = ?",
+    "skipped": "UPDATE replays SET skipped = skipped + 1 WHERE number = ?",
+}
+
+
+def ask(db: sqlite3.Connection, replay: Replay, letters: Sequence[str]) -> None:
+    listed = list(dict.fromkeys(letters))
+    number = db.execute(INSERT, values_of(replay) | {"planned": len(listed)}).lastrowid
+    rows = [(number, seq, storable(letter_id)) for seq, letter_id in enumerate(listed, start=1)]
+    db.executemany("INSERT INTO items (replay, seq, letter) VALUES (?, ?, ?)", rows)
+    note(db, Audit(replay.at, replay.who, "replay", replay.note, replay.wanted, len(listed)))
+
+
+def take(db: sqlite3.Connection, worker: str, now: int, until: int) -> Replay | None:
+    row = db.execute(FREE, (worker, now)).fetchone()
+    if row is None:
+        return None
+    db.execute(TAKE, (worker, until, *row))
+    return _replay(db.execute(f"{SELECT} WHERE number = ?", row).fetchone())
+
+
+def next_items(db: sqlite3.Connection, replay_id: str, worker: str, after: int, limit: int, until: int) -> list[Item] | None:
+    if not db.execute(RENEW, (until, replay_id, worker)).rowcount:
+        return None
+    items: list[Item] = []
+    while rows := db.execute(LEFT, (replay_id, after, limit - len(items))).fetchall():
+        for number, seq, letter_id in rows:
+            letter = sqlite_dead.get(db, letter_id)
+            if letter is None:
+                _end_item(db, number, seq, "skipped", "the letter was forgotten", None)
+            else:
+                items.append(Item(seq, letter))
+            after = seq
+    return items
+
+
+def end_items(db: sqlite3.Connection, replay_id: str, ends: Sequence[ItemEnd], at: int, now: int) -> None:
+    for end in ends:
+        row = db.execute(UNDECIDED, (replay_id, end.seq)).fetchone()
+        if row is None:
+            continue
+        number, seq, letter_id = row
+        _end_item(db, number, seq, end.outcome, end.reason, at)
+        if end.outcome == "done":
+            sqlite_dead.replayed(db, letter_id)
+        elif end.outcome == "dead":
+            sqlite_dead.replace(db, letter_id, end.letter)
+        if end.record is not None:
+            sqlite_done.put(db, [end.record], now)
+
+
+def end_replay(db: sqlite3.Connection, replay_id: str, worker: str, state: ReplayState, reason: str) -> None:
+    db.execute(END, (state, storable(reason), replay_id, worker))
+
+
+def cancel(db: sqlite3.Connection, replay_id: str, who: str, at: datetime) -> bool:
+    replay = get(db, replay_id)
+    if replay is None or not db.execute(CANCEL, (replay.id,)).rowcount:
+        return False
+    left = replay.planned - replay.done - replay.dead - replay.skipped
+    note(db, Audit(at, who, "cancel", "", replay.id, left))
+    return True
+
+
+def newest(db: sqlite3.Connection, limit: int) -> list[Replay]:
+    return [_replay(row) for row in db.execute(f"{SELECT} ORDER BY at DESC, number DESC LIMIT ?", (limit,))]
+
+
+def get(db: sqlite3.Connection, replay_id: str) -> Replay | None:
+    row = db.execute(f"{SELECT} WHERE id = ?", (storable(replay_id),)).fetchone()
+    return None if row is None else _replay(row)
+
+
+def forget(db: sqlite3.Connection, before: int) -> None:
+    db.execute(f"DELETE FROM items WHERE replay IN ({OLD})", (before,))  # noqa: S608 - a constant
+    db.execute(f"DELETE FROM replays WHERE number IN ({OLD})", (before,))  # noqa: S608 - a constant
+
+
+def _end_item(db: sqlite3.Connection, number: int, seq: int, outcome: ItemOutcome, reason: str, at: int | None) -> None:
+    db.execute(END_ITEM, (outcome, storable(reason), at, number, seq))
+    db.execute(COUNT[outcome], (number,))
+
+
+def _replay(row: tuple[Any, ...]) -> Replay:
+    values = dict(zip(FIELDS, row, strict=True))
+    return Replay(**values | {"at": time_of(values["at"]), "again": bool(values["again"])})
