@@ -19,7 +19,7 @@ def test_closes_after_failures_in_a_row_and_opens_at_an_answer() -> None:
 def test_one_probe_per_interval() -> None:
     gate = Gate("api", failures=1, probe_every=5.0, retry_after_max=600.0)
     gate.failed(0.0)
-    taken = [now for now in range(31) if gate.take_probe(float(now))]
+    taken = [now for now in range(31) if gate.admit(float(now))]
     assert taken == [5, 10, 15, 20, 25, 30]
 
 
@@ -51,6 +51,6 @@ def test_closed_exactly_from_the_nth_failure_in_a_row_to_the_next_answer(steps: 
             closed, streak = False, 0
             gate.answered()
         elif gate.closed:
-            probes += gate.take_probe(float(now))
+            probes += gate.admit(float(now))
         assert (gate.closed, gate.closures) == (closed, closures)
     assert probes <= len(steps) / 5.0 + closures

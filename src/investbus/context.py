@@ -64,7 +64,8 @@ class Context(msgspec.Struct):
     async def detail(self) -> dict[str, Any]:
         """The entity that the event is about, read now: portfolio, optimization or suitability profile, by the catalogue.
 
-        Raises DataInvalid (a dead letter) where the id is missing or no string, and Reject for an event without a detail call.
+        Raises DataInvalid (a dead letter) where the id is missing or no string, Reject for an event without a detail call, and
+        ApiNotReady where the event says that the entity has changed, and what comes is, within `api.settle`, still the old one.
         """
         listed = known(self.event.name)
         if listed is None or listed.detail is None:
@@ -75,7 +76,7 @@ class Context(msgspec.Struct):
             if not isinstance(value, str) or not value:
                 raise DataInvalid(f"data.{field} is missing or no string, and the detail call needs it")
             ids[name] = value
-        return await self.api.get(listed.detail.template, **ids)
+        return await self.api.detail(listed.detail.template, ids, self.event.created if listed.changes else None)
 
     def idempotency_key(self, max_length: int | None = None) -> str:
         """The same key for every run of this event: attempts, redeliveries, replays, another handler name.

@@ -301,7 +301,7 @@ class Dispatcher:
         """Whether it has to wait for something that is not a slot: then its lane waits there, and comes back by `_through`."""
         if self._pauses.any and not self._pauses.may_pass(lane, work):
             return True
-        if self._gatehouse.any_closed and not self._gatehouse.may_pass(lane, work):
+        if self._gatehouse.any_narrow and not self._gatehouse.may_pass(lane, work):
             return True
         return bool(work.starts) and self._preflight is not None and not self._preflight.journal.may_pass(lane, work)
 

@@ -9,7 +9,7 @@ import structlog
 from investbus.ambient import Ambient
 from investbus.config import GateSettings
 from investbus.errors import ApiError, ApiUnavailable
-from investbus.gate import Gate
+from investbus.gate import RAMP_STEPS, Gate
 from investbus.outcome import Again, Blocked, Dead, Outcome, error_name, error_text
 from investbus.work import Lane, Work
 
@@ -33,7 +33,7 @@ class Gatehouse:
         self._waiting: dict[str, deque[tuple[Lane, Work]]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.gates: dict[str, Gate] = {}
-        self.any_closed = False
+        self.any_narrow = False  # closed, or opening by and by
         self._clean_at = CLEAN_AT
         self.opened: Callable[[Lane, Work], None] = lambda lane, work: None  # what to do with a lane that may go on
         self.knock: Callable[[], Awaitable[None]] = _nobody  # ask the platform without an event; an answer opens its gate
@@ -52,7 +52,7 @@ class Gatehouse:
         """Whether the attempt may run: every gate that it needs is open, or it is the one that tries. Else it waits here."""
         now = self._ambient.monotonic()
         for gate in self._needed(work):
-            if gate.closed and not gate.take_probe(now):
+            if gate.narrow and not gate.admit(now):
                 self._queue(gate, lane, work)
                 return False
         return True
@@ -107,15 +107,34 @@ class Gatehouse:
         if not gate.answered():
             return
         log.info("gate opened", gate=name, waiting=len(self._waiting[name]))
-        self.any_closed = any(other.closed for other in self.gates.values())
-        if (timer := self._timers.pop(name, None)) is not None:
+        self._ramp(gate)
+
+    def _ramp(self, gate: Gate) -> None:
+        """Let as many of those who wait go on as the step has places for, and look again at the next step."""
+        if (timer := self._timers.pop(gate.name, None)) is not None:
             timer.cancel()
-        waiting, self._waiting[name] = self._waiting[name], deque()
-        for lane, work in waiting:
-            self.opened(lane, work)
+        waiting = self._waiting[gate.name]
+        places = gate.places if gate.step else len(waiting)
+        while waiting and places > 0:
+            lane, work = waiting.popleft()
+            if _waits(lane, work):
+                places -= 1
+                self.opened(lane, work)
+        if gate.step:
+            later = self._settings.probe_every / RAMP_STEPS
+            self._timers[gate.name] = asyncio.get_running_loop().call_later(later, self._widen, gate)
+        self.any_narrow = any(other.narrow for other in self.gates.values())
+
+    def _widen(self, gate: Gate) -> None:
+        gate.widen()
+        self._ramp(gate)
 
     def _closed(self, gate: Gate, error: Exception) -> None:
-        self.any_closed = True
+        self.any_narrow = True
+        if (timer := self._timers.pop(gate.name, None)) is not None:
+            timer.cancel()
+        if self._waiting[gate.name]:
+            self._watch(gate)
         last = error_text(error) if isinstance(error, ApiUnavailable | ApiError) else error_name(error)  # ours; others say anything
         log.warning("gate closed", gate=gate.name, last=last, probe_in=round(gate.probe_at - self._ambient.monotonic(), 3))
 
@@ -128,7 +147,8 @@ class Gatehouse:
             waiting.clear()
             waiting.extend(live)
             self._clean_at = max(CLEAN_AT, 2 * len(live))
-        self._watch(gate)
+        if gate.closed:
+            self._watch(gate)
 
     def _needed(self, work: Work) -> Iterable[Gate]:
         if work.behind is None or work.behind in work.route.gates:

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from investbus.assembly import Assembled, assembled, make_store, make_transport, route_table
+from investbus.blocking import BlockingWatch
 from investbus.config import Settings
 from investbus.ops import OpsServer
 from investbus.worker import Worker
@@ -40,10 +41,12 @@ async def serve(parts: Assembled, until_idle: float | None = None, max_events: i
     log.info("started", ops=f"http://{settings.ops.host}:{ops.port}", routes=len(parts.table.entries))
     listen(parts.worker)
     freeze()
-    watching = asyncio.create_task(parts.console.watch())
+    watching, blocking = asyncio.create_task(parts.console.watch()), BlockingWatch()
+    blocking.start()
     try:
         clean = await parts.worker.run(until_idle, max_events)
     finally:
+        blocking.stop()
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching

@@ -31,6 +31,7 @@ class Known(msgspec.Struct, frozen=True, eq=False):
     detail: Detail | None = None
     aliases: tuple[str, ...] = ()
     draft: bool = False
+    changes: bool = False  # the event says that the very entity of its detail call has a new version
 
 
 # The documentation writes paths both with and without the last slash. One spelling, with: redirects are never followed.
@@ -42,12 +43,14 @@ PROFILE_OF_ASSESSMENT = Detail(PROFILE, {"id": "profile_id"})
 USER = Detail("/users/{id}/", {"id": "id"})
 
 
-def _portfolio(action: str, model: type[BaseModel], *aliases: str, detail: Detail = PORTFOLIO, draft: bool = False) -> Known:
-    return Known(f"portfolios.{action}", model, "id", detail, (f"portfolio.{action}", *aliases), draft)
+def _portfolio(
+    action: str, model: type[BaseModel], *aliases: str, detail: Detail = PORTFOLIO, draft: bool = False, changes: bool = False
+) -> Known:
+    return Known(f"portfolios.{action}", model, "id", detail, (f"portfolio.{action}", *aliases), draft, changes)
 
 
 def _optimization(action: str, model: type[BaseModel]) -> Known:
-    return Known(f"optimizations.{action}", model, "portfolio_id", OPTIMIZATION, (f"optimisations.{action}",))
+    return Known(f"optimizations.{action}", model, "portfolio_id", OPTIMIZATION, (f"optimisations.{action}",), changes=True)
 
 
 def _draft(name: str, model: type[BaseModel], detail: Detail | None = None) -> Known:
@@ -55,14 +58,15 @@ def _draft(name: str, model: type[BaseModel], detail: Detail | None = None) -> K
 
 
 _ALL = (
-    _portfolio("creation", models.PortfolioCreation),
-    _portfolio("status-update", models.PortfolioStatusUpdate),
+    _portfolio("creation", models.PortfolioCreation, changes=True),
+    _portfolio("status-update", models.PortfolioStatusUpdate, changes=True),
     _portfolio(
         "divest-amount-update",
         models.DivestAmountUpdate,
         "portfolios.withdrawal",
         "portfolio.withdrawal",
         "portfolio.withdrawal-request",
+        changes=True,
     ),
     _portfolio("cash-available-for-withdrawal", models.CashAvailableForWithdrawal),
     _portfolio("profile-created-for-portfolio", models.ProfileCreatedForPortfolio, detail=PROFILE_OF_PORTFOLIO),

@@ -1,12 +1,14 @@
 """`ctx.api`: the platform as one event's handler sees it."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from investbus.catalogue import FULL
-from investbus.errors import ApiError, Reject
+from investbus.errors import ApiError, ApiNotReady, Reject
+from investbus.event import parse_created
 from investbus.platform.urls import checked, fill_query
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 PAGE = 100  # the largest page that the platform gives
 KEY = re.compile(r"[!-~]+")
+CLOCKS_APART = 5.0  # seconds between the version of an entity and the event that tells of it
 SMALLEST_AMOUNT = Decimal("1e-18")  # bounds the text of an amount, as FULL does above
 
 
@@ -33,6 +36,18 @@ class Api:
     async def get(self, template: str, **ids: str) -> dict[str, Any]:
         """`GET` a template like `/portfolios/{id}/`."""
         return await self._client.call("GET", template, ids, fresh_until=self._fresh_until)
+
+    async def detail(self, template: str, ids: Mapping[str, str], since: datetime | None) -> dict[str, Any]:
+        """`GET` an entity that has changed at `since`; ApiNotReady while it is older, for as long as that may be.
+
+        After that it is taken as it is: whether the platform's clocks agree is nothing that an event should die of.
+        """
+        entity = await self.get(template, **ids)
+        if since is not None and self._client.before(self._fresh_until):
+            version = parse_created(str(entity.get("version_datetime", "")))
+            if version is not None and (since - version).total_seconds() > CLOCKS_APART:
+                raise ApiNotReady(f"GET {template}", 200)
+        return entity
 
     async def post(self, template: str, *, json: Any = None, idempotency_key: str | None = None, **ids: str) -> dict[str, Any]:
         """`POST`; tried again by itself only with an idempotency key."""

@@ -56,6 +56,10 @@ class Client:
         """The API for one event; until `fresh_until` (unix time) a 404 means "not yet"."""
         return Api(self, fresh_until)
 
+    def before(self, moment: float) -> bool:
+        """Whether `moment`, unix time, is still to come."""
+        return self._ambient.wall() < moment
+
     async def close(self) -> None:
         await self._wire.close()
 
