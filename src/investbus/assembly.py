@@ -33,7 +33,7 @@ from investbus.router import Router, RouteTable
 from investbus.routes import build_routes, set_states
 from investbus.settle import Settler
 from investbus.store import Store
-from investbus.stores import open_store
+from investbus.stores import open_store, store_url
 from investbus.transport import Transport
 from investbus.worker import Backed, Worker
 
@@ -64,11 +64,7 @@ def make_transport(settings: Settings) -> Transport:
 
 def make_store(settings: Settings) -> Store:
     """The configured store, not opened. Raises ConfigError where there is none: dead letters need a place."""
-    if settings.store.url is None:
-        raise ConfigError(
-            ["store.url: missing; dead letters need a place: set store.url: sqlite:////var/lib/investbus/state.db"]
-        )
-    return open_store(settings.store.url)
+    return open_store(store_url(settings.store), lambda: store_url(settings.store))
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from investbus.platform.client import Client
 from investbus.router import RouteTable
 from investbus.routes import overrides, policy_of, timeout_of
 from investbus.store import Store
+from investbus.stores import store_url
 from investbus.transport import Transport
 
 
@@ -36,10 +37,21 @@ def offline(settings: Settings, table: RouteTable) -> Iterator[str]:
         yield f"api.base_url {settings.api.base_url}: credentials would travel in plain text; use https"
     if settings.api is not None and None in (_given(settings, "access_key_id"), _given(settings, "secret_access_key")):
         yield "api: the login needs access_key_id and secret_access_key, or their _file twins"
+    yield from _store_in_plain_text(settings)
     if not settings.store.dedup:
         yield "store.dedup is false: repeated events are handled again"
     if not loopback(f"//{settings.ops.host}"):
         yield f"ops.host {settings.ops.host}: metrics and status are open to the network without a login"
+
+
+def _store_in_plain_text(settings: Settings) -> Iterator[str]:
+    if not (settings.store.url or settings.store.url_file) or not (url := store_url(settings.store)).startswith("postgresql:"):
+        return
+    from investbus.stores.postgresql_url import weak_hosts
+
+    for host, mode in weak_hosts(url):
+        if not loopback(f"//[{host}]" if ":" in host else f"//{host}"):
+            yield f"store.url: sslmode {mode} towards {host}: others could read the password and events; use sslmode=verify-full"
 
 
 def _given(settings: Settings, name: str) -> object:

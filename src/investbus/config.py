@@ -110,8 +110,10 @@ class RouteOverride(Section):
 
 
 class StoreSettings(Section):
-    url: str | None = Field(None, pattern=r"^(sqlite:///.+|postgresql://.+)$")
-    """`sqlite:////var/lib/investbus/state.db`: one replica, on a local disk."""
+    url: str | None = Field(None, pattern=r"^(sqlite:///.+|postgresql://\S+)$")
+    """`sqlite:////var/lib/investbus/state.db`: one replica, local disk. `postgresql://user:password@host/database`: any number."""
+    url_file: Path | None = None
+    """File that holds the URL."""
     keep_done: Positive = 604800.0
     """For so long a repeated event is recognised."""
     keep_dead: Positive = 7776000.0

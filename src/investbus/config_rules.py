@@ -32,7 +32,7 @@ CREDENTIALS = {  # what a SASL mechanism needs
 _OF_KUBERNETES = re.compile(r"(^|_)(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*)$")
 _FORMS = {  # what a pattern or a hook in the models means
     "api.base_url": "must be https://HOST or https://HOST/PATH, without user, query or fragment",
-    "store.url": "must be sqlite:///PATH",
+    "store.url": "must be sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE",
     "kafka.bootstrap_servers": "must be host:port, or several of them",
     "rabbitmq.management_url": "must be https://HOST or https://HOST:PORT, without user, query or fragment",
 }
@@ -153,14 +153,11 @@ def broken_rules(tree: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
     if isinstance(dialect, str) and not is_known("dialect", dialect):
         yield ("dialect",), unknown("dialect", dialect)
     yield from _twins(tree, Settings)
-    for name in ("api", transport):
+    for name in ("api", "store", transport):
         if isinstance(name, str) and isinstance(part := tree.get(name), dict):
             yield from _files(part, (name,))
     if isinstance(api := tree.get("api"), dict):
         yield from _secrets(api, ("api",), ("access_key_id", "secret_access_key"), "the login needs it")
-    store = tree.get("store")
-    if isinstance(store, dict) and str(store.get("url")).startswith("postgresql:"):
-        yield ("store", "url"), "this version has no store for postgresql://; use sqlite:///PATH (one replica)"
 
 
 def _transport(tree: Mapping[str, Any], name: str) -> Iterator[tuple[Key, str]]:

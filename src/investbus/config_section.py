@@ -36,5 +36,5 @@ class Section(BaseModel):
         """The value of secret `name`, from its `_file` twin if that is set. Raises OSError if the file cannot be read."""
         if (path := getattr(self, f"{name}_file", None)) is not None:
             return Path(path).read_text(encoding="utf-8").strip()
-        value: SecretStr | None = getattr(self, name)
-        return None if value is None else value.get_secret_value()
+        value: SecretStr | str | None = getattr(self, name)
+        return value.get_secret_value() if isinstance(value, SecretStr) else value

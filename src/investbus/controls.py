@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import blake2b
 
@@ -44,28 +45,41 @@ class Controls:
         self._metrics = metrics
         self._ambient = ambient
         self._flood: Pause | None = None  # one that is not stored yet
+        self._urgent = asyncio.Event()
         self.failing = ""  # why the mailbox cannot be read now
 
     def flooded(self) -> None:
-        """So many dead letters in a row: pause at once, and write it down at the next look."""
+        """So many dead letters in a row: pause at once, and write it down."""
         note = f"{self._flood_after} dead letters in a row, of as many keys; mend the cause, then: investbus resume"
         self._flood = Pause(EVERYTHING, "flood", note, OURSELVES, self._now())
         self._pauses.set((*self._pauses.now, self._flood))
+        self._urgent.set()
 
     async def look(self) -> None:
         """Which pauses hold now. Raises StoreError."""
         with self._metrics.stored("control"):
-            if (flood := self._flood) is not None:
-                await self._store.pause(flood)
-                self._flood = None
+            await self._write_flood()
             pauses = await self._store.pauses()
         if self._flood is None:  # else the next look stores it first
             self._pauses.set(pauses)
 
+    async def close(self) -> None:
+        """A flood outlives the process, also where it came with the last event."""
+        with suppress(StoreError):
+            await self._write_flood()
+
+    async def _write_flood(self) -> None:
+        if (flood := self._flood) is not None:
+            await self._store.pause(flood)
+            self._flood = None
+
     async def watch(self) -> None:
         """Follow the pauses, for ever."""
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY):
+                    await self._urgent.wait()
+            self._urgent.clear()
             try:
                 await self.look()
                 self.failing = ""

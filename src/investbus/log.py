@@ -46,6 +46,7 @@ def configure(settings: Log) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(LEVELS[settings.level])
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # ten errors a second while a broker is away; we say it once
+    for repetitive in ("aiokafka", "psycopg"):  # ten errors a second while a broker is away; what matters is raised, and said once
+        logging.getLogger(repetitive).setLevel(logging.CRITICAL)
     for noisy in ("aiohttp.access", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -310,6 +310,7 @@ class Worker:
             await self.transport.close(FLUSH_TIMEOUT)
         if self.backed is not None and not self.store_reason:
             await asyncio.wait(requests, timeout=FLUSH_TIMEOUT)
+            await self.backed.controls.close()
             await self.backed.journal.close()
             with suppress(StoreError):
                 await self.backed.store.close()

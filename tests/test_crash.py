@@ -1,0 +1,93 @@
+"""An event that kills the process is found after three starts, becomes a dead letter, and takes nothing else with it."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.test_process import Process
+from tests.whole import envelope, letters, publish, until
+
+HANDLERS = '''
+import asyncio, os, time
+from investbus import Router
+router = Router()
+
+def note(text):
+    with open("ledger", "a") as file:
+        file.write(text + "\\n")
+
+@router.on("portfolios.status-update")
+async def handle(event, ctx):
+    note("begin " + event.id)
+    match event.data.get("value"):
+        case "KILL": os._exit(139)
+        case "BLOCK": time.sleep(1.6)
+        case "SLOW": await asyncio.sleep(1000.0)
+    await asyncio.sleep(0.05)
+    note("end " + event.id)
+'''
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Process:
+    process = Process(tmp_path, shutdown={"grace": 0.5})
+    (tmp_path / "hand.py").write_text(HANDLERS)
+    return process
+
+
+def update(event_id: str, value: str, key: str = "") -> bytes:
+    return envelope(event_id=event_id, data={"id": key or event_id, "value": value})
+
+
+def run(process: Process, *flags: str) -> int:
+    process.start("--until-idle", "0.5", *flags)
+    code, said = process.ended()
+    assert code in (0, 4, 139), said
+    return code
+
+
+async def test_an_event_that_kills_the_process_is_dead_after_three_starts_and_its_neighbours_are_done(process: Process) -> None:
+    neighbours = [update(f"n{number}", "GOOD") for number in range(40)]
+    await publish(process.settings, *neighbours[:20], update("poison", "KILL"), *neighbours[20:], update("next", "GOOD", "poison"))
+    codes = [run(process) for _ in range(4)]
+    assert codes == [139, 139, 139, 0]
+    ledger = Counter(process.ledger())
+    assert ledger["begin poison"] == 3
+    assert all(ledger[f"end n{number}"] in (1, 2) for number in range(40)), "twice where it was under way at a kill"
+    assert ledger["end next"] == 1
+    (letter,) = await letters(process.settings)
+    assert (letter.event_id, letter.reason, letter.error) == ("poison", "crashed", "Crashed")
+    assert letter.body == update("poison", "KILL")
+
+
+async def test_two_events_that_kill_the_process_are_found_one_after_the_other(process: Process) -> None:
+    await publish(process.settings, update("a", "KILL"), update("b", "KILL"), *(update(f"n{n}", "GOOD") for n in range(9)))
+    codes = [run(process) for _ in range(7)]
+    assert codes[-1] == 0
+    assert Counter(process.ledger())["end n8"] >= 1
+    assert sorted((letter.event_id, letter.reason) for letter in await letters(process.settings)) == [("a", "crashed"), ("b", "crashed")]
+
+
+async def test_what_a_stop_had_to_cancel_has_not_killed_the_process(process: Process) -> None:
+    """Four deploys while one handler hangs must not make a dead letter of its event."""
+    await publish(process.settings, update("slow", "SLOW"))
+    for _ in range(4):
+        process.start()
+        await until(lambda: bool(process.ledger()))
+        (process.folder / "ledger").unlink()
+        process.signal(15)
+        assert process.ended()[0] == 4
+    assert await letters(process.settings) == []
+
+
+async def test_a_handler_that_blocks_the_loop_is_named_once_with_its_stack(process: Process) -> None:
+    await publish(process.settings, update("1", "BLOCK"))
+    process.start("--until-idle", "0.5", "--format", "json", "--set", "log.format=json")
+    code, said = process.ended()
+    told = [line for line in said.splitlines() if "blocks the event loop" in line]
+    assert code == 0
+    assert len(told) == 1
+    assert '"handler":"hand:handle"' in told[0].replace('": "', '":"')
+    assert "hand.py:15 handle" in told[0]
+    assert "BLOCK" not in told[0]
