@@ -47,6 +47,7 @@ class Controls:
         self._flood: Pause | None = None  # one that is not stored yet
         self._urgent = asyncio.Event()
         self.failing = ""  # why the mailbox cannot be read now
+        self.carrying = False  # a replay is under way
 
     def flooded(self) -> None:
         """So many dead letters in a row: pause at once, and write it down."""
@@ -98,7 +99,9 @@ class Controls:
             if replay is None:
                 await asyncio.sleep(LOOK_EVERY)
             else:
+                self.carrying = True
                 await self._replayer.run(replay)
+                self.carrying = False
 
     async def _next(self) -> Replay | None:
         now = self._ambient.wall()

@@ -291,7 +291,8 @@ class Worker:
                 continue
             if max_events is not None and self.taken >= max_events:
                 return
-            if self.transport_reason or self.pauses.everything:
+            replaying = self.backed is not None and self.backed.controls.carrying
+            if self.transport_reason or self.pauses.everything or replaying:
                 self._active_at = now
             if until_idle is not None and now - self._active_at >= until_idle:
                 return

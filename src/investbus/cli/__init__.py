@@ -24,7 +24,7 @@ from investbus.version import __version__
 if TYPE_CHECKING:
     from investbus.config_load import Loaded
 
-FAMILIES = ("demo", "run", "config", "dlq")  # in the order of `--help`
+FAMILIES = ("demo", "run", "config", "dlq", "replay", "pause")  # in the order of `--help`
 PROGRAM = "investbus"
 HELP = {"help_option_names": ["-h", "--help"]}
 VALUED = ("-c", "--config", "--set", "--format")

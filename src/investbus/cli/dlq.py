@@ -6,53 +6,29 @@ Lists never show `data`, and an error in them is a class with an HTTP status, ne
 import base64
 import os
 import sys
-from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from investbus.cli import settings
+from investbus.cli.filters import Wanted, filtered
 from investbus.cli.output import emit
+from investbus.cli.stored import with_store
 from investbus.errors import ConfigError
 
 if TYPE_CHECKING:
-    from investbus.store import DeadLetter, Filter, Store
+    from investbus.store import DeadLetter, Store
 
 app = typer.Typer()
 verbs = typer.Typer(help="Dead letters: events that failed for good.")
 app.add_typer(verbs, name="dlq")
 
-T = TypeVar("T")
-Route = Annotated[str | None, typer.Option("--route", help="Of this route.")]
-REASONS = "undecodable, data_invalid, rejected, exhausted, crashed or unrouted."
-Reason = Annotated[str | None, typer.Option("--reason", help=REASONS)]
-Error = Annotated[str | None, typer.Option("--error", help='With this error, such as "ApiError 500".')]
-TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"]
-Since = Annotated[
-    datetime | None, typer.Option("--since", metavar="TIME", formats=TIMES, help="Died at or after this time; UTC without a zone.")
-]
-Until = Annotated[
-    datetime | None, typer.Option("--until", metavar="TIME", formats=TIMES, help="Died before this time; UTC without a zone.")
-]
-EventId = Annotated[str | None, typer.Option("--event-id", help="Of this event.")]
-Key = Annotated[str | None, typer.Option("--key", help="Of this ordering key.")]
-State = Annotated[str | None, typer.Option("--state", help="open, replayed, discarded, parked or superseded.")]
-
-
 @verbs.command("list")
+@filtered
 def show_list(
     ctx: typer.Context,
-    route: Route = None,
-    reason: Reason = None,
-    error: Error = None,
-    since: Since = None,
-    until: Until = None,
-    event_id: EventId = None,
-    key: Key = None,
-    state: State = None,
+    wanted: Wanted,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 100,
     group: Annotated[bool, typer.Option("--group", help="One row per route, error and place in the handler.")] = False,
 ) -> int:
@@ -60,14 +36,12 @@ def show_list(
 
     Example: investbus dlq list --group
     """
-    wanted = _filter(route, reason, error, since, until, event_id, key, state)
-
     async def look(store: "Store") -> list[dict[str, Any]]:
         if group:
             return [_plain(row) for row in await store.group_dead(wanted)][:limit]
         return [_row(letter) for letter in await store.list_dead(wanted, limit)]
 
-    rows = _with_store(ctx, look)
+    rows = with_store(ctx, look)
     if rows or ctx.obj.format == "json":
         emit(ctx, rows)
     else:
@@ -89,7 +63,7 @@ def show(
     async def look(store: "Store") -> "DeadLetter | None":
         return await store.get_dead(letter_id)
 
-    letter = _with_store(ctx, look)
+    letter = with_store(ctx, look)
     if letter is None:
         typer.echo(f"there is no dead letter {letter_id}; investbus dlq list shows which there are", err=True)
         return 1
@@ -98,16 +72,10 @@ def show(
 
 
 @verbs.command()
+@filtered
 def export(
     ctx: typer.Context,
-    route: Route = None,
-    reason: Reason = None,
-    error: Error = None,
-    since: Since = None,
-    until: Until = None,
-    event_id: EventId = None,
-    key: Key = None,
-    state: State = None,
+    wanted: Wanted,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="Where to write, readable by you alone; else standard output.")
     ] = None,
@@ -118,7 +86,6 @@ def export(
     """
     import msgspec
 
-    wanted = _filter(route, reason, error, since, until, event_id, key, state)
     target = _private(output) if output is not None else nullcontext(sys.stdout.buffer)
 
     async def write(store: "Store") -> int:
@@ -130,7 +97,7 @@ def export(
                 written += 1
         return written
 
-    count = _with_store(ctx, write)
+    count = with_store(ctx, write)
     typer.echo(f"{count} dead letters written to {output or 'standard output'}", err=True)
     return 0
 
@@ -141,56 +108,6 @@ def _private(path: Path) -> BinaryIO:
         return open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600))
     except OSError as failure:
         raise ConfigError([f"--output: {path}: {failure.strerror}"]) from None
-
-
-def _filter(
-    route: str | None,
-    reason: str | None,
-    error: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    event_id: str | None,
-    key: str | None,
-    state: str | None,
-) -> "Filter":
-    from investbus.catalogue import canonical
-    from investbus.outcome import DEAD_REASONS
-    from investbus.store import STATES, Filter
-
-    for name, value, known in (("reason", reason, DEAD_REASONS), ("state", state, STATES)):
-        if value is not None and value not in known:
-            raise ConfigError([f'--{name}: "{value}" is none of {", ".join(known)}'])
-    return Filter(
-        route=None if route is None else canonical(route),
-        reason=reason,
-        error=error,
-        since=None if since is None else _utc(since),
-        until=None if until is None else _utc(until),
-        event_id=event_id,
-        key=key,
-        state=next((one for one in STATES if one == state), None),
-    )
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def _with_store(ctx: typer.Context, look: "Callable[[Store], Coroutine[Any, Any, T]]") -> T:
-    import asyncio
-
-    from investbus.assembly import make_store
-
-    store = make_store(settings(ctx).settings)
-
-    async def run() -> T:
-        await store.open()
-        try:
-            return await look(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
 
 
 def _plain(value: Any) -> dict[str, Any]:
