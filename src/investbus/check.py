@@ -13,7 +13,7 @@ from investbus.errors import ApiUnavailable, StoreError
 from investbus.metrics import Metrics
 from investbus.platform.client import Client
 from investbus.router import RouteTable
-from investbus.routes import overrides, policy_of, timeout_of
+from investbus.routes import overrides, parks, policy_of, timeout_of
 from investbus.store import Store
 from investbus.stores import store_url
 from investbus.transport import Transport
@@ -33,6 +33,10 @@ def offline(settings: Settings, table: RouteTable) -> Iterator[str]:
                 f"route {entry.name}: gate.failures {settings.gate.failures} is not below retry.attempts {attempts}; "
                 "an outage could dead-letter an event before its gate closes"
             )
+    parking = [entry.name for entry in table.entries if parks(entry, by_name.get(entry.name, RouteOverride()))]
+    if parking and not _shared(settings):
+        said = "with SQLite each replica has a store of its own, and parks only what died there; use postgresql:// for several"
+        yield f"route {parking[0]}: after_dead is park; {said}"
     if settings.api is not None and settings.api.base_url.startswith("http://") and not loopback(settings.api.base_url):
         yield f"api.base_url {settings.api.base_url}: credentials would travel in plain text; use https"
     if settings.api is not None and None in (_given(settings, "access_key_id"), _given(settings, "secret_access_key")):
@@ -52,6 +56,11 @@ def _store_in_plain_text(settings: Settings) -> Iterator[str]:
     for host, mode in weak_hosts(url):
         if not loopback(f"//[{host}]" if ":" in host else f"//{host}"):
             yield f"store.url: sslmode {mode} towards {host}: others could read the password and events; use sslmode=verify-full"
+
+
+def _shared(settings: Settings) -> bool:
+    """Whether replicas share the store."""
+    return bool(settings.store.url or settings.store.url_file) and store_url(settings.store).startswith("postgresql:")
 
 
 def _given(settings: Settings, name: str) -> object:
@@ -86,5 +95,11 @@ async def connected(settings: Settings, transport: Transport, store: Store | Non
             await store.open()
         except StoreError as error:
             raise StoreError(f"store: {error}") from error
-        await store.close()
+        try:
+            for pause in await store.pauses():
+                what, flag = (f"route {pause.route}", f" --route {pause.route}") if pause.route else ("the worker", "")
+                why = f"{pause.reason}, by {pause.who}: {pause.note}"
+                findings.append(f"paused: {what} ({why}); to go on: investbus resume{flag} --note TEXT")
+        finally:
+            await store.close()
     return findings

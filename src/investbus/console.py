@@ -73,7 +73,9 @@ class Console:
         """Why nothing can be stored now; "" if it can."""
         worker = self._worker
         settler = worker.settler
-        return worker.store_reason or settler.failing or settler.done_failing or worker.intake.failing or self._store_reason
+        requests = "" if worker.backed is None else worker.backed.controls.failing or worker.backed.record.failing
+        failing = settler.failing or settler.done_failing or worker.intake.failing
+        return worker.store_reason or failing or requests or self._store_reason
 
     def liveness(self) -> dict[str, str]:
         """Whether receive loop and dispatcher show signs of life. Waiting for somebody else is a sign of life."""

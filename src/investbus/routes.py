@@ -63,6 +63,11 @@ def policy_of(settings: Settings, entry: Entry, override: RouteOverride) -> Retr
         raise ConfigError(lines) from None
 
 
+def parks(entry: Entry, override: RouteOverride) -> bool:
+    """Whether later events of a key wait behind one that died."""
+    return (override.after_dead or entry.found.registration.after_dead) == "park"
+
+
 def _route(settings: Settings, entry: Entry, override: RouteOverride, gatehouse: Gatehouse, metrics: Metrics) -> Route:
     registration = entry.found.registration
     model = model_of(registration.handler)
@@ -83,7 +88,7 @@ def _route(settings: Settings, entry: Entry, override: RouteOverride, gatehouse:
         validate=None if model is None else validator_of(model),
         key=registration.key,
         collapse=_chosen(override.collapse, registration.collapse),
-        park=_chosen(override.after_dead, registration.after_dead) == "park",
+        park=parks(entry, override),
         supersede=_chosen(override.supersede, registration.supersede),
     )
 
