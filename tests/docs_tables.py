@@ -18,6 +18,7 @@ from investbus.config import Settings
 from investbus.metrics import TABLE, Look, Metrics
 from investbus.plugins import BUILT_IN, CLIENTS, load_transport
 from investbus.transport import SettleCounts, TransportState
+from tests.transports.conformance_guarantees import GUARANTEES, QUESTIONS
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 OPEN_LABELS = ("version", "python", "transport", "route", "partition")  # their values depend on who runs it
@@ -34,6 +35,10 @@ def transports() -> Iterator[str]:
         promised = load_transport(name).guarantees  # type: ignore[attr-defined] # the loader says no more than "callable"
         extra = f"`investbus[{name}]`" if name in CLIENTS else "`investbus`"
         yield _row(f"`{name}`", extra, promised["delivery"], promised["order"], promised["replicas"])
+    yield ""
+    yield from _head("tried on each bus", *(f"`{name}`" for name in BUILT_IN["transport"]))
+    for field, question in QUESTIONS.items():
+        yield _row(question, *(_answer(getattr(GUARANTEES[name], field)) for name in BUILT_IN["transport"]))
 
 
 def configuration() -> Iterator[str]:
@@ -130,6 +135,12 @@ def _type(said: Schema) -> str:
 
 def _default(value: Any) -> str:
     return "-" if value is None else f"`{value if isinstance(value, str) else json.dumps(value)}`"
+
+
+def _answer(said: bool | str | None) -> str:
+    if isinstance(said, bool):
+        return "yes" if said else "no"
+    return said or "-"
 
 
 def _parameter(one: Any) -> str:

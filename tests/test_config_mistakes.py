@@ -140,10 +140,18 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         KAFKA + "  security: {protocol: SASL_SSL, mechanism: PLAIN, username: mw}\n",
         "c.yaml:6: kafka.security.password: is missing; PLAIN needs it; set it or password_file",
     ),
-    "bad store": (MEMORY + "store: {url: state.db}\n", "c.yaml:2: store.url: must be sqlite:///PATH"),
-    "store of another version": (
-        MEMORY + "store: {url: 'postgresql://mw:s3cr3t@db/x'}\n",
-        "c.yaml:2: store.url: this version has no store for postgresql://; use sqlite:///PATH (one replica)",
+    "bad store": (
+        MEMORY + "store: {url: state.db}\n",
+        "c.yaml:2: store.url: must be sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE",
+    ),
+    "store with a space in its password": (
+        MEMORY + "store: {url: 'postgresql://mw:s3cr3t s3cr3t@db/x'}\n",
+        "c.yaml:2: store.url: must be sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE",
+    ),
+    "store of an empty file": (MEMORY + "store: {url_file: empty}\n", "c.yaml:2: store.url_file: empty: is empty"),
+    "store twice": (
+        MEMORY + "store: {url: 'postgresql://mw:s3cr3t@db/x', url_file: s}\n",
+        "c.yaml:2: store.url: stands together with url_file; keep one of them",
     ),
 }
 # name: (file, environment, flags, lines on stderr)

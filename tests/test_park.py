@@ -1,4 +1,5 @@
-"""Routes that park: behind a dead letter later events of the key wait in the store, and come back in order once it was dealt with."""
+"""Routes that park: behind a dead letter later events of the key wait in the store, and come back in order once that is dealt with.
+"""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -112,7 +113,7 @@ async def test_a_live_event_that_comes_while_parked_ones_run_stays_behind_them(b
         await bus.advance(0.3)
     await bus.advance(30.0)
     assert bank.ran == [*(str(number) for number in range(1, 30)), *(str(number) for number in range(100, 120))]
-    assert {state for state in states(bus).values()} == {"replayed"}
+    assert set(states(bus).values()) == {"replayed"}
 
 
 async def test_an_obsolete_dead_letter_is_superseded_and_left_out_of_a_replay(bus: Bus) -> None:

@@ -90,7 +90,7 @@ async def test_a_pause_outlives_the_process_and_holds_before_the_first_event(tmp
     await store.close()
 
 
-async def test_so_many_dead_letters_in_a_row_of_as_many_keys_pause_the_worker_until_resume_over_restarts_too(tmp_path: Path) -> None:
+async def test_dead_letters_in_a_row_of_as_many_keys_pause_the_worker_until_resume(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, store={"flood_after": 5}, dispatch={"slots": 1, "backlog": 1})
     router, ran = routers(bad=frozenset(f"bad{number}" for number in range(100)))
     await publish(settings, *(event(f"bad{number}") for number in range(4)), event("good"), event("bad4", key="bad4"))

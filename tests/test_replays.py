@@ -205,7 +205,7 @@ async def test_a_paused_worker_begins_no_replay(bus: Bus) -> None:
 
 @pytest.mark.parametrize("rate", [5.0, 1000.0])
 async def test_an_outage_in_the_middle_of_a_replay_costs_nothing(bus: Bus, rate: float) -> None:
-    router, mended = Router(), []
+    router, mended = Router(), list[bool]()
 
     @router.on("portfolios.status-update")
     async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:

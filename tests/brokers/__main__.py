@@ -4,60 +4,107 @@ It prints its address, keeps its data in a temporary folder and stays until Ctrl
 
     investbus --set transport=kafka --set 'kafka.bootstrap_servers=["127.0.0.1:PORT"]' ...
 
-`--security scram_tls` starts one that asks for a login: it prints the users, the listeners and the file of its authority.
+`kafka --security scram_tls` and `rabbitmq` print their logins and certificates as well.
 """
 
 import argparse
 import signal
 import sys
 import tempfile
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import get_args
+from typing import Protocol, get_args
 
 from tests.brokers.kafka import Kafka
 from tests.brokers.kafka_settings import LISTENERS, Security
 from tests.brokers.missing import Missing
-from tests.brokers.sources import open_kafka
+from tests.brokers.postgresql import PostgreSql
+from tests.brokers.rabbitmq import RabbitMq
+from tests.brokers.rabbitmq_settings import Options
+from tests.brokers.sources import open_kafka, open_postgresql, open_rabbitmq
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.brokers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("broker", choices=["kafka"])
+class Broker(Protocol):
+    def close(self) -> None: ...
+
+
+def kafka(parser: ArgumentParser) -> Callable[[Path, Namespace], Broker]:
     parser.add_argument("--topic", action="append", default=[], metavar="NAME", help="create it, with 6 partitions")
     parser.add_argument("--security", choices=get_args(Security), default="plaintext")
     parser.add_argument("--heap-mb", type=int, default=256, metavar="N", help="memory of the Java process (256)")
+
+    def run(folder: Path, options: Namespace) -> Kafka:
+        broker = open_kafka(folder, own=True, security=options.security, heap_mb=options.heap_mb)
+        for name in options.topic:
+            broker.create_topic(name, partitions=6)
+        print(broker.bootstrap)
+        if options.security != "plaintext":
+            listeners = ", ".join(f"{name} {broker.address(name)}" for name in LISTENERS[options.security])
+            print(f"listeners: {listeners}\nusers: {broker.users}\nca_file: {broker.ca}", file=sys.stderr)
+        return broker
+
+    return run
+
+
+def rabbitmq(parser: ArgumentParser) -> Callable[[Path, Namespace], Broker]:
+    parser.add_argument("--queue", action="append", default=[], metavar="NAME", help="declare it, as a quorum queue")
+    parser.add_argument("--management", action="store_true", help="with the HTTP API and its pages")
+    parser.add_argument("--consumer-timeout", type=float, metavar="SECONDS", help="until a consumer has to ack (30 min)")
+
+    def run(folder: Path, options: Namespace) -> RabbitMq:
+        broker = open_rabbitmq(folder, options=Options(options.consumer_timeout, options.management))
+        for name in options.queue:
+            broker.declare_queue(name)
+        print(broker.url)
+        files = f"ca_file: {broker.ca}\ncert_file: {broker.client_cert}\nkey_file: {broker.client_key}"
+        print(f"TLS: {broker.tls_url}\n{files}", file=sys.stderr)
+        if options.management:
+            print(f"management: {broker.management_url}", file=sys.stderr)
+        return broker
+
+    return run
+
+
+def postgresql(_: ArgumentParser) -> Callable[[Path, Namespace], Broker]:
+    def run(folder: Path, _: Namespace) -> PostgreSql:
+        server = open_postgresql(folder, own=True)
+        print(server.new_database())
+        return server
+
+    return run
+
+
+# Each adds its options to the parser, and returns what starts the broker and prints its address.
+BROKERS: dict[str, Callable[[ArgumentParser], Callable[[Path, Namespace], Broker]]] = {
+    "kafka": kafka,
+    "rabbitmq": rabbitmq,
+    "postgresql": postgresql,
+}
+
+
+def main() -> int:
+    parser = ArgumentParser(
+        prog="python -m tests.brokers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    brokers = parser.add_subparsers(metavar="BROKER", required=True, help=", ".join(BROKERS))
+    for name, add in BROKERS.items():
+        command = brokers.add_parser(name)
+        command.set_defaults(run=add(command))
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with tempfile.TemporaryDirectory(prefix="investbus-lab-") as folder:
-            _run(Path(folder), options.security, options.heap_mb, options.topic)
+        with tempfile.TemporaryDirectory(prefix="investbus-lab-") as folder, closing(options.run(Path(folder), options)):
+            print("ready; Ctrl-C ends it", file=sys.stderr)
+            sys.stdout.flush()
+            signal.pause()
     except Missing as missing:
         print(missing, file=sys.stderr)
         return 3
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
     return 0
-
-
-def _run(folder: Path, security: Security, heap_mb: int, topics: list[str]) -> None:
-    kafka = open_kafka(folder, own=True, security=security, heap_mb=heap_mb)
-    try:
-        for name in topics:
-            kafka.create_topic(name, partitions=6)
-        _introduce(kafka, security)
-        signal.pause()
-    finally:
-        kafka.close()
-
-
-def _introduce(kafka: Kafka, security: Security) -> None:
-    print(kafka.bootstrap, flush=True)
-    if security != "plaintext":
-        listeners = ", ".join(f"{name} {kafka.address(name)}" for name in LISTENERS[security])
-        print(f"listeners: {listeners}\nusers: {kafka.users}\nca_file: {kafka.ca}", file=sys.stderr)
-    print("ready; Ctrl-C ends it", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -55,11 +55,23 @@ def wait_until(
 class Process:
     """One program on one folder, started, stopped and killed any number of times; never two on the same folder."""
 
-    def __init__(self, name: str, argv: Sequence[str], folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        folder: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        user: str | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+    ) -> None:
+        """`user`: whom it runs as, for programs that refuse to be root; `env` in place of ours."""
         self.name = name
         self.log = folder / "output.log"
-        self._argv = list(argv)
+        self._argv = [*([] if user is None else ["--user", user]), *argv]
         self._folder = folder
+        self._env = env
+        self._stop_signal = stop_signal
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -91,8 +103,8 @@ class Process:
         if not self.running:
             return
         child = self._alive()
-        child.send_signal(signal.SIGCONT)
-        child.send_signal(signal.SIGTERM)
+        self.resume()
+        child.send_signal(self._stop_signal)
         try:
             child.wait(grace)
         except subprocess.TimeoutExpired:
@@ -102,15 +114,20 @@ class Process:
         """What a power cut does to it, and to whatever it has forked."""
         if self.running:
             child = self._alive()
+            child.send_signal(signal.SIGSTOP)  # so that it neither forks more nor sees its forks die
+            self._signal_forks(signal.SIGKILL)
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
+            self._locked(patience=10.0).close()  # its forks are gone when none of them holds the lock any more
 
     def pause(self) -> None:
-        """Freeze it: its port stays open and nothing answers."""
+        """Freeze it and its forks: its port and its connections stay open, and nothing answers."""
         self._alive().send_signal(signal.SIGSTOP)
+        self._signal_forks(signal.SIGSTOP)
 
     def resume(self) -> None:
+        self._signal_forks(signal.SIGCONT)
         self._alive().send_signal(signal.SIGCONT)
 
     def _alive(self) -> subprocess.Popen[bytes]:
@@ -118,15 +135,26 @@ class Process:
             raise RuntimeError(f"{self.name} is not running")
         return self._child
 
-    def _locked(self) -> IO[bytes]:
+    def _signal_forks(self, number: signal.Signals) -> None:
+        """PostgreSQL serves each client from a fork, in a process group of its own that a signal to ours would miss."""
+        pid = self._alive().pid
+        for fork in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(fork), number)
+
+    def _locked(self, patience: float = 0.0) -> IO[bytes]:
         """The lock of the folder. The child inherits it: held as long as the child lives, whatever becomes of us."""
+        end = time.monotonic() + patience
         lock = (self._folder / ".lock").open("wb")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise RuntimeError(f"{self._folder}: another {self.name} runs here; give each its own folder") from None
-        return lock
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return lock
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    lock.close()
+                    raise RuntimeError(f"{self._folder}: another {self.name} runs here; give each its own folder") from None
+            time.sleep(0.01)
 
     def _spawn(self, lock: IO[bytes]) -> subprocess.Popen[bytes]:
         guarded = [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), *self._argv]
@@ -137,6 +165,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self._folder,
+                env=self._env,
                 start_new_session=True,  # Ctrl-C is for the tests, and a group of its own takes its forks along
                 pass_fds=[lock.fileno()],
             )

@@ -1,5 +1,7 @@
 """What a broker process promises before it is a broker: it never outlives the tests, and never shares a folder or a port."""
 
+import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -21,6 +23,13 @@ from tests.brokers.process import Process
 child = Process("sleeper", ["sleep", "60"], Path(sys.argv[1]))
 child.start(lambda: True)
 print(child.pid, flush=True)
+time.sleep(60)
+"""
+FORKING = """
+import os, signal, time
+if os.fork() == 0:
+    os.setsid()
+    print("fork", os.getpid(), flush=True)
 time.sleep(60)
 """
 LESSEE = """
@@ -108,6 +117,50 @@ def test_stop_is_heard_by_a_paused_process_and_forced_on_a_deaf_one(tmp_path: Pa
     assert time.monotonic() - began < 5.0
     deaf.stop(grace=0.2)
     assert (paused.running, deaf.running) == (False, False)
+
+
+def test_a_fork_in_a_session_of_its_own_is_paused_and_killed_with_its_program(tmp_path: Path) -> None:
+    process = Process("forking", [sys.executable, "-c", FORKING], tmp_path)
+    process.start(lambda: "fork" in process.log.read_text())
+    fork = int(process.log.read_text().split()[1])
+    process.pause()
+    assert eventually(lambda: state(fork) == "T")
+    process.resume()
+    assert eventually(lambda: state(fork) == "S")
+    process.pause()
+    process.kill()
+    assert state(fork) in ("", "Z")
+
+
+def test_it_is_stopped_by_the_signal_that_its_program_wants(tmp_path: Path) -> None:
+    deaf = Process("deaf to SIGTERM", [sys.executable, "-c", DEAF], tmp_path, stop_signal=signal.SIGINT)
+    deaf.start(lambda: "deaf" in deaf.log.read_text())
+    began = time.monotonic()
+    deaf.stop(grace=10.0)
+    assert time.monotonic() - began < 5.0
+    assert not deaf.running
+    assert "KeyboardInterrupt" in deaf.log.read_text()
+
+
+def test_it_gets_the_environment_that_was_given_and_no_other(tmp_path: Path) -> None:
+    process = Process("env", ["sh", "-c", "env; sleep 60"], tmp_path, env={"PATH": os.environ["PATH"], "COLOUR": "red"})
+    process.start(lambda: "COLOUR=red" in process.log.read_text())
+    process.kill()
+    assert "HOME=" not in process.log.read_text()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may run a program as somebody else")
+def test_root_runs_a_program_as_somebody_else_who_still_dies_with_the_tests(tmp_path: Path) -> None:
+    as_nobody = STARTER.replace("Path(sys.argv[1])", "Path(sys.argv[1]), user='nobody'")
+    starter = subprocess.Popen([sys.executable, "-c", as_nobody, tmp_path], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    with starter:
+        assert starter.stdout is not None
+        child = int(starter.stdout.readline())
+        assert eventually(lambda: Path(f"/proc/{child}/comm").read_text().strip() == "sleep")
+        owner = Path(f"/proc/{child}").stat().st_uid
+        starter.send_signal(signal.SIGKILL)
+    assert owner == pwd.getpwnam("nobody").pw_uid
+    assert eventually(lambda: state(child) in ("", "Z"))
 
 
 def test_a_failed_start_says_why_and_leaves_nothing_running(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from tests.brokers.kafka_container import engine_answers
+from tests.brokers.life import Elsewhere
 from tests.brokers.missing import REASONS, Missing, refuse
-from tests.brokers.sources import open_kafka
+from tests.brokers.rabbitmq_settings import Options
+from tests.brokers.sources import open_kafka, open_postgresql, open_rabbitmq
 
 
 @pytest.fixture
@@ -16,7 +18,10 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
-    monkeypatch.delenv("TEST_KAFKA", raising=False)
+    monkeypatch.setattr("tests.brokers.rabbitmq_process.PROGRAMS", tmp_path / "bin")
+    monkeypatch.setattr("tests.brokers.postgresql_process.INSTALLED", tmp_path / "versions")
+    for variable in ("TEST_KAFKA", "TEST_RABBITMQ", "TEST_POSTGRESQL"):
+        monkeypatch.delenv(variable, raising=False)
     return tmp_path / "bin"
 
 
@@ -67,6 +72,42 @@ def test_an_address_is_taken_before_anything_else(
         open_kafka(tmp_path, own=True)
     with pytest.raises(Missing, match="there is no java; install OpenJDK 17 and Maven: one that asks for logins"):
         open_kafka(tmp_path, security="scram_tls")
+
+
+def test_rabbitmq_and_postgresql_are_named_if_they_are_not_installed(bare_machine: Path, tmp_path: Path) -> None:
+    engine = "start a container engine"
+    with pytest.raises(Missing, match=rf"no epmd.*; install rabbitmq-server, {engine}, or set TEST_RABBITMQ=amqp://\.\.\.$"):
+        open_rabbitmq(tmp_path)
+    program(bare_machine, "epmd", "exit 1")
+    with pytest.raises(Missing, match=rf"there is no .*rabbitmq-server; install rabbitmq-server, or {engine}$"):
+        open_rabbitmq(tmp_path, own=True)
+    with pytest.raises(Missing, match="install rabbitmq-server: one with TLS or options is always a process"):
+        open_rabbitmq(tmp_path, options=Options(consumer_timeout=1.0))
+    with pytest.raises(Missing, match=rf"no .*postgres; install postgresql, {engine}, or set TEST_POSTGRESQL=postgresql://"):
+        open_postgresql(tmp_path)
+    with pytest.raises(Missing, match=rf"no .*postgres; install postgresql, or {engine}$"):
+        open_postgresql(tmp_path, own=True)
+
+
+def test_a_given_rabbitmq_or_postgresql_has_to_answer(
+    bare_machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.brokers.life.PATIENCE", 0.1)
+    monkeypatch.setenv("TEST_RABBITMQ", "amqp://app:secret@127.0.0.1:1/")
+    with pytest.raises(TimeoutError, match=r"^TEST_RABBITMQ was not ready within 0\.1 s: nobody answers and lets us in there$"):
+        open_rabbitmq(tmp_path)
+    monkeypatch.setenv("TEST_POSTGRESQL", "postgresql://app:secret@127.0.0.1:1/postgres")
+    with pytest.raises(TimeoutError, match=r"^TEST_POSTGRESQL was not ready within 0\.1 s"):
+        open_postgresql(tmp_path)
+
+
+def test_nobody_stops_a_broker_that_is_not_ours() -> None:
+    given = Elsewhere("TEST_RABBITMQ", "own_rabbitmq")
+    for act in (given.stop, given.kill, given.pause, given.resume):
+        with pytest.raises(RuntimeError, match=r"^TEST_RABBITMQ: cannot \w+ a broker that is not ours; use the fixture own_rabbitmq"):
+            act()
+    given.close()
+    assert given.running
 
 
 def test_missing_skips_loudly_but_fails_where_brokers_are_required(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,10 @@
-"""Kill workers, keep a ledger, and check the promises against it. `python -m tests.chaos --help`.
+"""Kill workers, keep a ledger, and check the promises against it, on any bus. `python -m tests.chaos --help`.
 
-The verdict rests on what handlers wrote down before they returned and on what the broker says is committed; the workers' own logs
-explain a failure but acquit nobody.
+The verdict rests on what handlers wrote down before they returned, on what the bus gave up when, and on the dead letters that are
+stored; the workers' own logs explain a failure but acquit nobody.
+
+    chaos, workers, handlers    the run: who publishes, who works, who is killed when
+    ledger, history             what happened
+    checks                      the promises, the same on every bus
+    bus                         what differs; kafka, rabbitmq, servicebus: one file each
 """

@@ -1,48 +1,25 @@
 """The promises, as functions of what happened. Each says what it found wrong, for people; nothing found is an empty list."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
-from tests.brokers.kafka_commits import Sample
+from tests.chaos.history import Departure, History, Sent, in_flight
 from tests.chaos.ledger import Run
 
 SHOWN = 5  # of a kind of violation
-
-
-class Sent(NamedTuple):
-    """An event that the broker has confirmed."""
-
-    event_id: str
-    key: str
-    seq: int
-    partition: int
-    offset: int
-
-
-class Kill(NamedTuple):
-    """A SIGKILL, and which events the process had begun whose offsets were not committed then."""
-
-    pid: int
-    in_flight: int
-
-
-class History(NamedTuple):
-    sent: Sequence[Sent]
-    runs: Sequence[Run]
-    samples: Sequence[Sample]
-    kills: Sequence[Kill]
-    ends: Mapping[int, int]
+NEVER = float("inf")
 
 
 def violations(history: History) -> list[str]:
     """Everything that broke a promise."""
-    found: list[str] = []
-    for check in (lost, invented, overlapping, out_of_order, committed_too_far, stepped_back, not_finished, repeated, vacuous):
-        wrong = list(check(history))
-        found += wrong[:SHOWN] + ([f"{check.__name__}: {len(wrong) - SHOWN} more"] if len(wrong) > SHOWN else [])
-    return found
+    everywhere = (lost, invented, misjudged, overlapping, out_of_order, settled_too_early, not_settled, returned, repeated, vacuous)
+    return [line for check in everywhere for line in shortened(check(history))]
+
+
+def shortened(found: Iterable[str]) -> list[str]:
+    wrong = list(found)
+    return wrong[:SHOWN] + ([f"and {len(wrong) - SHOWN} more like this"] if len(wrong) > SHOWN else [])
 
 
 def lost(history: History) -> Iterable[str]:
@@ -55,67 +32,84 @@ def invented(history: History) -> Iterable[str]:
     return (f"invented: {run} was never sent" for run in history.runs if run.event_id not in known)
 
 
+def misjudged(history: History) -> Iterable[str]:
+    """The dead letters are those of the events that were to be rejected, no other."""
+    dead, doomed = set(history.dead), {sent.event_id for sent in history.sent if sent.doomed}
+    yield from (f"dead: {event_id or 'what has no id'} has a dead letter, and no handler rejects it" for event_id in dead - doomed)
+    yield from (f"dead: {event_id} is rejected by its handler, and has no dead letter" for event_id in doomed - dead)
+
+
 def overlapping(history: History) -> Iterable[str]:
-    for runs in _by_process_and_key(history.runs):
+    """A key's runs come one after the other: within a process, and where the bus keeps the key together, over all of them."""
+    died = {departure.pid: departure.begin for departure in history.departures if departure.killed}
+    for runs in _lanes(history.runs, _by_key if history.keyed else _by_process_and_key):
         for earlier, later in pairwise(runs):
-            if earlier.end is None or later.begin < earlier.end:
+            end = earlier.end if earlier.end is not None else died.get(earlier.pid, NEVER)
+            if later.begin < end:
                 yield f"overlap: {later} began while {earlier} ran"
 
 
 def out_of_order(history: History) -> Iterable[str]:
-    for runs in _by_process_and_key(history.runs):
-        first: dict[str, Run] = {}
-        for run in runs:
-            first.setdefault(run.event_id, run)
-        for earlier, later in pairwise(first.values()):
-            if later.seq < earlier.seq:
-                yield f"order: {later} was first run after {earlier}"
+    """A key's first runs are in the order in which its events were sent: within a process, and over all where the bus keeps the
+    key together. Where it does not, an event that came back from one who left may find later ones done.
+    """
+    sent = {event.event_id: event for event in history.sent}
+    for apart in (_by_process_and_key, _by_key) if history.keyed else (_by_process_and_key,):
+        for runs in _lanes(history.runs, apart):
+            highest, seen = runs[0], set[str]()
+            for run in runs:
+                if run.event_id in seen:
+                    continue
+                seen.add(run.event_id)
+                if run.seq < highest.seq and (history.keyed or not _came_back(run, sent, history.departures)):
+                    yield f"order: {run} was first run after {highest}"
+                highest = max(highest, run, key=lambda run: run.seq)
 
 
-def committed_too_far(history: History) -> Iterable[str]:
-    """No commit was ever seen that passes an event which had not ended by then."""
+def settled_too_early(history: History) -> Iterable[str]:
+    """The bus never gave up an event whose handler had not ended."""
     ended: dict[str, float] = {}
     for run in history.runs:
         if run.end is not None:
-            ended[run.event_id] = min(run.end, ended.get(run.event_id, run.end))
-    safe: dict[int, list[tuple[int, float]]] = {}  # per partition: offset, and when everything up to it had ended
-    for sent in sorted(history.sent, key=lambda sent: (sent.partition, sent.offset)):
-        rows = safe.setdefault(sent.partition, [])
-        rows.append((sent.offset, max(ended.get(sent.event_id, float("inf")), rows[-1][1] if rows else 0.0)))
-    for sample in history.samples:
-        for partition, committed in sample.offsets.items():
-            before = [at for offset, at in safe.get(partition, []) if offset < committed][-1:]
-            if before and before[0] > sample.at:
-                yield f"commit: {partition} stood at {committed} at {sample.at:.3f}, before an event below had ended"
+            ended[run.event_id] = min(run.end, ended.get(run.event_id, NEVER))
+    for event_id, at in history.settled.items():
+        if at < ended.get(event_id, NEVER):
+            yield f"settled: {event_id} was off the bus at {at:.3f}, and its handler ended at {ended.get(event_id)}"
 
 
-def stepped_back(history: History) -> Iterable[str]:
-    highest: dict[int, int] = {}
-    for sample in history.samples:
-        for partition, committed in sample.offsets.items():
-            if committed < highest.get(partition, 0):
-                yield f"commit: {partition} went back from {highest[partition]} to {committed}"
-            highest[partition] = max(committed, highest.get(partition, 0))
-
-
-def not_finished(history: History) -> Iterable[str]:
-    final = history.samples[-1].offsets if history.samples else {}
-    wrong = {partition: end for partition, end in history.ends.items() if end and final.get(partition) != end}
-    return (f"end: partition {partition} ends at {end}, committed is {final.get(partition)}" for partition, end in wrong.items())
+def not_settled(history: History) -> Iterable[str]:
+    return (f"end: {sent} is still on the bus" for sent in history.sent if sent.event_id not in history.settled)
 
 
 def repeated(history: History) -> Iterable[str]:
-    extra = repeats(history.runs)
-    allowed = sum(kill.in_flight for kill in history.kills)
-    if extra > allowed:
-        yield f"repeats: {extra} runs too many, and only {allowed} events were in flight at kills"
+    """An event runs once, and once more for each kill that caught it in flight."""
+    allowed = Counter(event_id for _, caught in in_flight(history) for event_id in caught)
+    for event_id, count in Counter(run.event_id for run in history.runs).items():
+        if count > 1 + allowed[event_id]:
+            yield f"repeats: {event_id} ran {count} times, and was in flight at {allowed[event_id]} kills"
+
+
+def returned(history: History) -> Iterable[str]:
+    """Each time that the bus got an event back, somebody had left while it held it."""
+    for event in history.sent:
+        until, count = history.settled.get(event.event_id, NEVER), history.returned.get(event.event_id, 0)
+        left = sum(event.at < departure.end and departure.begin < until for departure in history.departures)
+        if count > left:
+            yield f"returned: {event.event_id} came back {count} times, and {left} left while it was on the bus"
 
 
 def vacuous(history: History) -> Iterable[str]:
     """A run whose kills hit nothing proves nothing."""
-    hits = sum(kill.in_flight > 0 for kill in history.kills)
-    if history.kills and hits * 2 < len(history.kills):
-        yield f"void: only {hits} of {len(history.kills)} kills hit work in flight"
+    hits = [bool(caught) for _, caught in in_flight(history)]
+    if hits and sum(hits) * 2 < len(hits):
+        yield f"void: only {sum(hits)} of {len(hits)} kills hit work in flight"
+
+
+def unwatched(looks: Sequence[float]) -> Iterable[str]:
+    """A bus that nobody looked at proves nothing."""
+    seconds = looks[-1] - looks[0] if looks else 0.0
+    if len(looks) < max(2, 3 * seconds):
+        yield f"void: the bus was looked at only {len(looks)} times in {seconds:.0f} s"
 
 
 def repeats(runs: Iterable[Run]) -> int:
@@ -123,13 +117,22 @@ def repeats(runs: Iterable[Run]) -> int:
     return sum(count - 1 for count in Counter(run.event_id for run in runs).values())
 
 
-def in_flight(runs: Iterable[Run], sent: Mapping[str, Sent], committed: Mapping[int, int]) -> int:
-    """Of these runs' events, how many were not committed."""
-    return len({run.event_id for run in runs if sent[run.event_id].offset >= committed.get(sent[run.event_id].partition, 0)})
+def _came_back(run: Run, sent: dict[str, Sent], departures: Iterable[Departure]) -> bool:
+    """Whether somebody left between the event's publishing and this run, and may have had it."""
+    event = sent.get(run.event_id)
+    return event is not None and any(event.at < left.end and run.begin > left.begin for left in departures)
 
 
-def _by_process_and_key(runs: Iterable[Run]) -> Iterable[list[Run]]:
-    rows: dict[tuple[int, str], list[Run]] = {}
-    for run in runs:
-        rows.setdefault((run.pid, run.key), []).append(run)
-    return rows.values()
+def _by_key(run: Run) -> tuple[int, str]:
+    return 0, run.key
+
+
+def _by_process_and_key(run: Run) -> tuple[int, str]:
+    return run.pid, run.key
+
+
+def _lanes(runs: Iterable[Run], apart: Callable[[Run], tuple[int, str]]) -> Iterable[list[Run]]:
+    lanes: dict[tuple[int, str], list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run.begin):
+        lanes.setdefault(apart(run), []).append(run)
+    return lanes.values()

@@ -1,4 +1,4 @@
-"""The handler under chaos: reads the portfolio from the platform, and writes down when it began and ended."""
+"""The handler under chaos: reads the portfolio, writes down when it began and ended, and rejects what is doomed."""
 
 import os
 from collections.abc import AsyncIterator
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from investbus import Context, Event, Router
+from investbus import Context, Event, Reject, Router
 from tests.chaos.ledger import Ledger
 
 FOLDER = "CHAOS_FOLDER"
@@ -26,3 +26,5 @@ async def look(event: Event[dict[str, Any]], ctx: Context) -> None:
     portfolio = await ctx.detail()
     assert portfolio["id"] == event.key
     ctx.state.note("end", *step)
+    if event.data["doomed"]:
+        raise Reject("planned")

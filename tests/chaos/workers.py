@@ -4,12 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.brokers.process import GUARD
+from investbus.store import Filter
+from investbus.stores import open_store
+from tests.brokers.process import GUARD, LOOPBACK, free_port
 from tests.chaos.handlers import FOLDER
 
 ROOT = Path(__file__).parents[2]
@@ -23,8 +27,12 @@ class WorkerProcess:
         self.name = name
         self._folder = folder
         self._path = folder / f"{name}.yaml"
-        self._path.write_text(yaml.safe_dump(settings | {"store": {"url": f"sqlite:///{folder / f'{name}.db'}"}}))
+        self._port = free_port()
+        self._store = folder / f"{name}.db"
+        own = {"ops": {"port": self._port}, "store": {"url": f"sqlite:///{self._store}"}}
+        self._path.write_text(yaml.safe_dump(settings | own))
         self._process: subprocess.Popen[bytes] | None = None
+        self._wanted = False
 
     @property
     def pid(self) -> int:
@@ -35,20 +43,48 @@ class WorkerProcess:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def fallen(self) -> int | None:
+        """The exit code of one that nobody told to leave."""
+        return self._process.poll() if self._process is not None and self._wanted else None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is connected and takes part."""
+        try:
+            with urllib.request.urlopen(f"http://{LOOPBACK}:{self._port}/readyz", timeout=5.0):
+                return True
+        except (urllib.error.URLError, TimeoutError):
+            return False
+
     def start(self) -> None:
         assert not self.running
         environment = {**os.environ, FOLDER: str(self._folder)}
         with (self._folder / f"{self.name}.log").open("ab") as log:
             argv = [sys.executable, str(GUARD), str(os.getpid()), str(INVESTBUS), "run", "-c", str(self._path)]  # dies with us
             self._process = subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=log, stderr=log)
+        self._wanted = True
 
     def kill(self) -> None:
         assert self._process is not None
+        self._wanted = False
         self._process.kill()
         self._process.wait()
 
     def stop(self, grace: float = 40.0) -> int:
         """SIGTERM; the exit code."""
         assert self._process is not None
+        self._wanted = False
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(grace)
+
+    async def dead_letters(self) -> list[str]:
+        """The events in its store that died; it must not run."""
+        if not self._store.exists():
+            return []
+        store = open_store(f"sqlite:///{self._store}")
+        await store.open()
+        try:
+            return [letter.event_id async for letter in store.export_dead(Filter())]
+        finally:
+            await store.close()

@@ -106,6 +106,11 @@ class MailboxCases(Opened):
         await store.put_done([done_event(letter(3, name="portfolios.divest-amount-update"), "P1")])
         assert await states(store, *letters) == ["superseded", "open"]
 
+    async def test_a_route_s_letters_are_superseded_under_any_of_its_names(self, store: Store) -> None:
+        await store.put_dead([letter(1, route="a.b", name="a.old", entity="P1")], [])
+        await store.put_done([done_event(letter(2, name="a.b"), "P1")])
+        assert await states(store, letter(1)) == ["superseded"]
+
     async def test_records_that_come_with_letters_supersede_too(self, store: Store) -> None:
         await store.put_dead([letter(1, entity="P1")], [])
         await store.put_dead([letter(2, entity="P1", state="parked")], [done_event(letter(3), "P1")])
@@ -157,6 +162,8 @@ class MailboxCases(Opened):
         assert await store.blocking("P", [ROUTE]) == letter(2).id
         assert await store.blocking("P", [ROUTE, "other"]) == letter(1).id
         assert await store.blocking("Q", [ROUTE]) is None
+        assert await store.discard([letter(2).id], "", "ann", "", NOON) == 1
+        assert await store.blocking("P", [ROUTE]) == letter(3).id
         assert await store.blocking("P", []) is None
 
     async def test_what_is_parked_goes_on_when_nothing_open_stands_before_it(self, store: Store) -> None:

@@ -210,7 +210,7 @@ async def test_the_database_of_another_program_is_refused(path: Path) -> None:
 # ---- the URL
 
 
-@pytest.mark.parametrize("url", ["postgresql://user:secret@host/db", "sqlite://host/state.db", "state.db", ""])
+@pytest.mark.parametrize("url", ["mysql://user:secret@host/db", "sqlite://host/state.db", "state.db", ""])
 def test_a_url_that_no_store_takes_is_a_mistake_in_the_configuration(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
         open_store(url)

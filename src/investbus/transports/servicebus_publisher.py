@@ -1,0 +1,97 @@
+"""Sends messages to the queue or the topic: one sender, one caller at a time.
+
+Two coroutines on one sender send each other's messages again. The service detaches a sender that was idle for ten minutes,
+which is noticed with the next batch: one that fails on a sender which has worked before is sent once more on a new one.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
+
+from azure.servicebus import ServiceBusMessage, ServiceBusMessageBatch
+from azure.servicebus.aio import ServiceBusSender
+from azure.servicebus.exceptions import MessageSizeExceededError
+
+from investbus import config_bus
+from investbus.errors import TransportDown, TransportRefused
+from investbus.transport import Message
+from investbus.transports.servicebus_connection import Connection, explained, one_line
+from investbus.transports.servicebus_message import outgoing
+
+SEND_WITHIN = 10.0  # seconds for one batch
+PUBLISH_WITHIN = 15.0  # for all of them
+CLOSE_WITHIN = 2.0
+
+Done = TypeVar("Done")
+
+
+class Publisher:
+    """Opened with the first message; after `close` the next one opens it anew."""
+
+    def __init__(self, settings: config_bus.ServiceBus) -> None:
+        self._settings = settings
+        self._open: tuple[Connection, ServiceBusSender] | None = None
+        self._proven = False  # that sender has sent something
+        self._busy = asyncio.Lock()
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        try:
+            groups = list(outgoing(messages, sessions=self._settings.sessions > 0))
+        except ValueError as error:
+            raise TransportRefused(f"Service Bus takes no such message: {one_line(error)}") from error
+        async with self._busy:
+            try:
+                async with asyncio.timeout(PUBLISH_WITHIN):
+                    for group in groups:
+                        await self._send_group(group)
+            except TimeoutError as error:
+                raise explained(error, self._settings, sending=True) from error
+
+    async def close(self, within: float = CLOSE_WITHIN) -> None:
+        opened, self._open = self._open, None
+        if opened is not None:
+            connection, sender = opened
+            await connection.end(sender, within)
+            await connection.close()
+
+    async def _send_group(self, group: Iterable[ServiceBusMessage]) -> None:
+        """In as few batches as it fits into. A message that fits into none goes alone: some entities take larger ones."""
+        batch = await self._do(lambda sender: sender.create_message_batch())
+        for message in group:
+            if _fits(batch, message):
+                continue
+            await self._send(batch)
+            batch = await self._do(lambda sender: sender.create_message_batch())
+            if not _fits(batch, message):
+                await self._send(message)
+        await self._send(batch)
+
+    async def _send(self, batch: ServiceBusMessage | ServiceBusMessageBatch) -> None:
+        proven = self._proven
+        try:
+            await self._do(lambda sender: sender.send_messages(batch, timeout=SEND_WITHIN))
+        except TransportDown as error:
+            if not proven or isinstance(error, TransportRefused):
+                raise
+            await self._do(lambda sender: sender.send_messages(batch, timeout=SEND_WITHIN))
+        self._proven = True
+
+    async def _do(self, call: Callable[[ServiceBusSender], Awaitable[Done]]) -> Done:
+        try:
+            if self._open is None:
+                connection = Connection(self._settings)
+                self._open, self._proven = (connection, connection.sender()), False
+            return await call(self._open[1])
+        except BaseException as error:
+            await self.close()  # what it still holds is not confirmed, and should not be sent after all
+            if isinstance(error, Exception):
+                raise explained(error, self._settings, sending=True) from error
+            raise
+
+
+def _fits(batch: ServiceBusMessageBatch, message: ServiceBusMessage) -> bool:
+    try:
+        batch.add_message(message)
+    except MessageSizeExceededError:
+        return False
+    return True

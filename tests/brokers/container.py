@@ -1,0 +1,83 @@
+"""A broker in a container: the same life as a `Process`, for machines with an engine but without the broker's package.
+
+The port outside is chosen here and kept, so that clients find the broker again after a restart.
+"""
+
+from collections.abc import Callable, Mapping
+
+from testcontainers.core.container import DockerContainer
+
+from tests.brokers.missing import Missing
+from tests.brokers.process import LOOPBACK, free_port, wait_until
+
+
+class Container:
+    """Made at the first start; stopped and killed it keeps its data, closed it is gone."""
+
+    controllable = True
+
+    def __init__(self, name: str, image: str, inner_port: int, env: Mapping[str, str]) -> None:
+        self.name = name
+        self.port = free_port()
+        self._image = image
+        self._container = DockerContainer(image, env=dict(env))
+        # the engine's own form for "on loopback only", which testcontainers hands through but does not declare
+        self._container.ports[f"{inner_port}/tcp"] = (LOOPBACK, self.port)  # type: ignore[assignment]
+        self._created = False
+        self.running = False
+
+    def start(self, ready: Callable[[], bool]) -> None:
+        if self._created:
+            self._container.get_wrapped_container().start()
+        else:
+            self._create()
+        self.running = True
+        wait_until(ready, 90.0, self.name, self._alive, self._last_words)
+
+    def run(self, *words: str) -> str:
+        """Run a program inside; what it prints."""
+        code, output = self._container.get_wrapped_container().exec_run(list(words))
+        said = output.decode(errors="replace")
+        if code != 0:
+            raise RuntimeError(f"{self.name}: {words[0]} in its container: {' '.join(said.split())}")
+        return str(said)
+
+    def stop(self) -> None:
+        if self.running:
+            self.resume()
+            self._container.get_wrapped_container().stop(timeout=15)
+            self.running = False
+
+    def kill(self) -> None:
+        if self.running:
+            self._container.get_wrapped_container().kill()
+            self.running = False
+
+    def pause(self) -> None:
+        self._container.get_wrapped_container().pause()
+
+    def resume(self) -> None:
+        container = self._container.get_wrapped_container()
+        container.reload()
+        if container.status == "paused":
+            container.unpause()
+
+    def close(self) -> None:
+        self._container.stop()
+        self.running = False
+
+    def _create(self) -> None:
+        try:
+            self._container.start()
+        except Exception as error:  # the engine, its registry, its network: to the tests they are all one
+            raise Missing(f"{self.name}: the container engine could not run {self._image} ({error})") from error
+        self._created = True
+
+    def _alive(self) -> bool:
+        container = self._container.get_wrapped_container()
+        container.reload()
+        return container.status in ("created", "running")
+
+    def _last_words(self) -> str:
+        lines = b"".join(self._container.get_logs()).decode(errors="replace").splitlines()
+        return lines[-1] if lines else "no output"

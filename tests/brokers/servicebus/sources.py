@@ -1,0 +1,39 @@
+"""Which namespace a test run gets: the one of TEST_SERVICEBUS, else an emulator, else nothing, with the reason why."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+from tests.brokers.missing import Missing
+from tests.brokers.servicebus.emulator import EmulatorProcess
+from tests.brokers.servicebus.lab import ServiceBus
+from tests.brokers.servicebus.node import Node
+
+
+def open_servicebus(folder: Path, *, own: bool = False, tls: bool = False, strict: bool = False) -> ServiceBus:
+    """A started namespace, its files in `folder`; `own`: one that may be killed and disturbed. Raises Missing.
+
+    `strict`: it closes the connection of a client that writes from two coroutines at once.
+    """
+    servicebus = ServiceBus(_node(folder, own=own, tls=tls, strict=strict))
+    try:
+        servicebus.start()
+    except BaseException:
+        servicebus.close()
+        raise
+    return servicebus
+
+
+def _node(folder: Path, *, own: bool, tls: bool, strict: bool) -> Node:
+    given = os.environ.get("TEST_SERVICEBUS")
+    if given and not (own or tls or strict):
+        from tests.brokers.servicebus.elsewhere import ServiceBusAddress
+
+        return ServiceBusAddress(given)
+    if importlib.util.find_spec("proton") is None:
+        otherwise = "" if own else ", or set TEST_SERVICEBUS to a connection string"
+        raise Missing(
+            "there is no python-qpid-proton for the Service Bus emulator; "
+            f"pip install --require-hashes -r requirements/emulator.txt (with a C compiler){otherwise}"
+        )
+    return EmulatorProcess(folder, tls=tls, strict=strict)

@@ -1,0 +1,68 @@
+"""What happened in a run, as plain values: what was sent, what ran, what the bus gave up, and who was killed.
+
+Times are CLOCK_MONOTONIC, which all processes of a machine share.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from tests.chaos.ledger import Run
+
+
+class Sent(NamedTuple):
+    """An event that was published: its number within its key, and whether its handler is to reject it. `at` is just before."""
+
+    event_id: str
+    key: str
+    seq: int
+    doomed: bool
+    at: float
+
+    @property
+    def body(self) -> bytes:
+        envelope = {"id": self.event_id, "created": "2026-11-21T10:00:00Z", "version": "1.0.0"}
+        data = {"id": self.key, "value": "ACTIVE", "seq": self.seq, "doomed": self.doomed}
+        return msgspec.json.encode({**envelope, "subject": "portfolios", "action": "status-update", "data": data})
+
+
+class Head(msgspec.Struct):
+    """What a witness reads of a body."""
+
+    id: str
+
+
+class Departure(NamedTuple):
+    """A process that left what it had received and not settled to others: killed at `begin`, or told to stop then."""
+
+    pid: int
+    killed: bool
+    begin: float
+    end: float  # when the bus knows it for sure
+
+
+class History(NamedTuple):
+    """`settled`: when the bus was first seen to need each event no more; `returned`: how often it says to have got one back.
+    `dead`: the events of all dead letters.
+    """
+
+    sent: Sequence[Sent]
+    runs: Sequence[Run]
+    departures: Sequence[Departure]
+    settled: Mapping[str, float]
+    returned: Mapping[str, int]
+    dead: Sequence[str]
+    keyed: bool  # the bus keeps a key with one consumer at a time
+
+
+def in_flight(history: History) -> list[tuple[Departure, set[str]]]:
+    """The kills, and of each the events that the process had begun and the bus still held: those may run again, others not."""
+    begun: dict[int, set[str]] = {}
+    for run in history.runs:
+        begun.setdefault(run.pid, set()).add(run.event_id)
+    return [
+        (kill, {event_id for event_id in begun.get(kill.pid, ()) if history.settled.get(event_id, float("inf")) > kill.begin})
+        for kill in history.departures
+        if kill.killed
+    ]
