@@ -71,7 +71,9 @@ if [[ ${#packages[@]} -gt 0 ]]; then
   fi
 fi
 
-if [[ -z ${TEST_SERVICEBUS:-} ]] && ! proton; then
+if [[ ! -x .venv/bin/python ]]; then
+  say "there is no .venv to build the Service Bus emulator's library into; run make install, then this again"
+elif [[ -z ${TEST_SERVICEBUS:-} ]] && ! proton; then
   .venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/emulator.txt >/dev/null 2>&1 ||
     say "the Service Bus emulator cannot be built (see: .venv/bin/python -m pip install -r requirements/emulator.txt)"
 fi

@@ -54,12 +54,14 @@ def rabbitmq(parser: ArgumentParser) -> Callable[[Path, Namespace], Broker]:
     parser.add_argument("--consumer-timeout", type=float, metavar="SECONDS", help="until a consumer has to ack (30 min)")
 
     def run(folder: Path, options: Namespace) -> RabbitMq:
-        broker = open_rabbitmq(folder, options=Options(options.consumer_timeout, options.management))
+        asked = Options(options.consumer_timeout, options.management)
+        broker = open_rabbitmq(folder, own=True, options=None if asked == Options() else asked)
         for name in options.queue:
             broker.declare_queue(name)
         print(broker.url)
-        files = f"ca_file: {broker.ca}\ncert_file: {broker.client_cert}\nkey_file: {broker.client_key}"
-        print(f"TLS: {broker.tls_url}\n{files}", file=sys.stderr)
+        if broker.has_tls:
+            files = f"ca_file: {broker.ca}\ncert_file: {broker.client_cert}\nkey_file: {broker.client_key}"
+            print(f"TLS: {broker.tls_url}\n{files}", file=sys.stderr)
         if options.management:
             print(f"management: {broker.management_url}", file=sys.stderr)
         return broker

@@ -70,7 +70,8 @@ class Container:
         try:
             self._container.start()
         except Exception as error:  # the engine, its registry, its network: to the tests they are all one
-            raise Missing(f"{self.name}: the container engine could not run {self._image} ({error})") from error
+            said = f"the container engine could not run {self._image} ({error})"
+            raise Missing(f"{self.name}: {said}; install its Debian package") from error
         self._created = True
 
     def _alive(self) -> bool:

@@ -16,6 +16,7 @@ if __name__ == "__main__":
     parent, program = int(sys.argv[1]), sys.argv[2:]
     if program[0] == "--user":  # before the request, which a change of user would undo
         user, program = pwd.getpwnam(program[1]), program[2:]
+        os.get_exec_path()  # imports what execvp needs, while we may still read our own Python
         os.initgroups(user.pw_name, user.pw_gid)
         os.setgid(user.pw_gid)
         os.setuid(user.pw_uid)

@@ -103,7 +103,7 @@ class Process:
         if not self.running:
             return
         child = self._alive()
-        self.resume()
+        self._resume(child)
         child.send_signal(self._stop_signal)
         try:
             child.wait(grace)
@@ -115,7 +115,7 @@ class Process:
         if self.running:
             child = self._alive()
             child.send_signal(signal.SIGSTOP)  # so that it neither forks more nor sees its forks die
-            self._signal_forks(signal.SIGKILL)
+            _signal_forks(child, signal.SIGKILL)
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
@@ -123,24 +123,21 @@ class Process:
 
     def pause(self) -> None:
         """Freeze it and its forks: its port and its connections stay open, and nothing answers."""
-        self._alive().send_signal(signal.SIGSTOP)
-        self._signal_forks(signal.SIGSTOP)
+        child = self._alive()
+        child.send_signal(signal.SIGSTOP)
+        _signal_forks(child, signal.SIGSTOP)
 
     def resume(self) -> None:
-        self._signal_forks(signal.SIGCONT)
-        self._alive().send_signal(signal.SIGCONT)
+        self._resume(self._alive())
 
     def _alive(self) -> subprocess.Popen[bytes]:
         if self._child is None or self._child.poll() is not None:
             raise RuntimeError(f"{self.name} is not running")
         return self._child
 
-    def _signal_forks(self, number: signal.Signals) -> None:
-        """PostgreSQL serves each client from a fork, in a process group of its own that a signal to ours would miss."""
-        pid = self._alive().pid
-        for fork in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            with suppress(ProcessLookupError):
-                os.kill(int(fork), number)
+    def _resume(self, child: subprocess.Popen[bytes]) -> None:
+        _signal_forks(child, signal.SIGCONT)
+        child.send_signal(signal.SIGCONT)
 
     def _locked(self, patience: float = 0.0) -> IO[bytes]:
         """The lock of the folder. The child inherits it: held as long as the child lives, whatever becomes of us."""
@@ -174,3 +171,12 @@ class Process:
         lines = self.log.read_text(errors="replace").splitlines()
         telling = [line for line in lines if line.strip() and not line[0].isspace()]  # not the frames of a stack trace
         return f"{telling[-1] if telling else 'no output'} (all of it in {self.log})"
+
+
+def _signal_forks(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """PostgreSQL serves each client from a fork, in a process group of its own that a signal to ours would miss."""
+    with suppress(FileNotFoundError):  # it has just ended by itself
+        forks = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+        for fork in map(int, forks):
+            with suppress(ProcessLookupError):
+                os.kill(fork, number)

@@ -52,7 +52,7 @@ def environment(folder: Path, ports: Ports, options: Options) -> dict[str, str]:
         "PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
         "HOME": str(folder / "home"),
-        "ERL_CRASH_DUMP": str(folder / "crash.dump"),
+        "ERL_CRASH_DUMP_SECONDS": "0",  # none, so that the last thing that it says is the reason
         "ERL_EPMD_PORT": str(ports.epmd),
         "ERL_EPMD_ADDRESS": LOOPBACK,
         "RUNNING_UNDER_SYSTEMD": "true",  # its script then becomes the server instead of starting it, and keeps the pid

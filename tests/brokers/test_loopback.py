@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,13 +19,17 @@ LISTENING = "0A"
 def started_by(pid: int) -> Iterator[int]:
     """Every process below this one."""
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, children.read_text().split()):
-            yield child
-            yield from started_by(child)
+        with suppress(FileNotFoundError):  # it has just ended
+            for child in map(int, children.read_text().split()):
+                yield child
+                yield from started_by(child)
 
 
 def sockets_of(pid: int) -> set[str]:
-    links = (os.readlink(descriptor) for descriptor in Path(f"/proc/{pid}/fd").iterdir())
+    """Their inodes."""
+    links: list[str] = []
+    with suppress(FileNotFoundError):  # it has just ended
+        links.extend(map(os.readlink, Path(f"/proc/{pid}/fd").iterdir()))
     return {link.removeprefix("socket:[").removesuffix("]") for link in links if link.startswith("socket:[")}
 
 

@@ -31,7 +31,7 @@ def test_what_is_committed_is_there_after_a_kill(own_postgresql: PostgreSql) -> 
 def test_it_stops_although_a_client_is_connected(own_postgresql: PostgreSql) -> None:
     with connect(own_postgresql.new_database()) as session:
         own_postgresql.stop()
-        with pytest.raises(psycopg.OperationalError):
+        with pytest.raises(psycopg.errors.AdminShutdown):  # and not by force, which would only cut the connection
             session.execute("select 1")
 
 

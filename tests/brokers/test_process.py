@@ -15,12 +15,13 @@ import pytest
 from tests.brokers.process import TEST_PORTS, Process, free_port
 
 ROOT = Path(__file__).parents[2]
+USERS = ("", "nobody") if os.geteuid() == 0 else ("",)  # only root may start a program as somebody else
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
 STARTER = """
 import sys, time
 from pathlib import Path
 from tests.brokers.process import Process
-child = Process("sleeper", ["sleep", "60"], Path(sys.argv[1]))
+child = Process("sleeper", ["sleep", "60"], Path(sys.argv[1]), user=sys.argv[2] or None)
 child.start(lambda: True)
 print(child.pid, flush=True)
 time.sleep(60)
@@ -51,6 +52,10 @@ def state(pid: int) -> str:
         return ""
 
 
+def name(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
 def eventually(holds: Callable[[], bool]) -> bool:
     end = time.monotonic() + 5.0
     while not holds() and time.monotonic() < end:
@@ -58,14 +63,17 @@ def eventually(holds: Callable[[], bool]) -> bool:
     return holds()
 
 
-def test_a_child_dies_with_the_test_process_even_if_that_is_killed(tmp_path: Path) -> None:
-    starter = subprocess.Popen([sys.executable, "-c", STARTER, tmp_path], stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    with starter:
+@pytest.mark.parametrize("user", USERS)
+def test_a_child_dies_with_the_test_process_even_if_that_is_killed(tmp_path: Path, user: str) -> None:
+    script = [sys.executable, "-c", STARTER, str(tmp_path), user]
+    with subprocess.Popen(script, stdout=subprocess.PIPE, text=True, cwd=ROOT) as starter:
         assert starter.stdout is not None
         child = int(starter.stdout.readline())
-        is_asleep = eventually(lambda: state(child) == "S")
+        is_asleep = eventually(lambda: name(child) == "sleep" and state(child) == "S")
+        owner = Path(f"/proc/{child}").stat().st_uid
         starter.send_signal(signal.SIGKILL)
     assert is_asleep
+    assert owner == (pwd.getpwnam(user).pw_uid if user else os.geteuid())
     assert eventually(lambda: state(child) in ("", "Z"))
 
 
@@ -147,20 +155,6 @@ def test_it_gets_the_environment_that_was_given_and_no_other(tmp_path: Path) -> 
     process.start(lambda: "COLOUR=red" in process.log.read_text())
     process.kill()
     assert "HOME=" not in process.log.read_text()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may run a program as somebody else")
-def test_root_runs_a_program_as_somebody_else_who_still_dies_with_the_tests(tmp_path: Path) -> None:
-    as_nobody = STARTER.replace("Path(sys.argv[1])", "Path(sys.argv[1]), user='nobody'")
-    starter = subprocess.Popen([sys.executable, "-c", as_nobody, tmp_path], stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    with starter:
-        assert starter.stdout is not None
-        child = int(starter.stdout.readline())
-        assert eventually(lambda: Path(f"/proc/{child}/comm").read_text().strip() == "sleep")
-        owner = Path(f"/proc/{child}").stat().st_uid
-        starter.send_signal(signal.SIGKILL)
-    assert owner == pwd.getpwnam("nobody").pw_uid
-    assert eventually(lambda: state(child) in ("", "Z"))
 
 
 def test_a_failed_start_says_why_and_leaves_nothing_running(tmp_path: Path) -> None:

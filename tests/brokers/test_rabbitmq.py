@@ -3,8 +3,10 @@
 import ssl
 import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
 from uuid import uuid4
 
+import aiohttp
 import pytest
 from pika.exceptions import (  # type: ignore[import-untyped]  # it carries no type information
     AMQPConnectionError,
@@ -12,6 +14,7 @@ from pika.exceptions import (  # type: ignore[import-untyped]  # it carries no t
     ConnectionBlockedTimeout,
     ConnectionClosedByBroker,
 )
+from yarl import URL
 
 from tests.brokers.rabbitmq import Depth, RabbitMq
 from tests.brokers.rabbitmq_amqp import connected, publish
@@ -53,7 +56,6 @@ def test_a_message_that_is_returned_says_how_often_it_was_delivered(rabbitmq: Ra
     rabbitmq.publish(queue, [b"again"])
     with rabbitmq.channel() as channel:
         method, _, _ = channel.basic_get(queue)
-        assert rabbitmq.depth(queue) == Depth(ready=0, unacked=1)
         channel.basic_nack(method.delivery_tag, requeue=True)
     (message,) = rabbitmq.take(queue)
     assert (message.body, message.redelivered, message.delivery_count) == (b"again", True, 1)
@@ -69,6 +71,18 @@ def test_what_is_rejected_goes_to_the_dead_letters_of_the_queue(rabbitmq: Rabbit
         time.sleep(0.05)
     (message,) = rabbitmq.take(f"{queue}.dead")
     assert (message.body, message.headers["x-death"][0]["reason"]) == (b"bad", "rejected")
+
+
+def test_depth_tells_what_waits_from_what_is_held(own_rabbitmq: RabbitMq) -> None:
+    own_rabbitmq.declare_queue("deep")
+    own_rabbitmq.publish("deep", [b"1", b"2", b"3"])
+    with own_rabbitmq.channel() as channel:
+        channel.basic_get("deep")
+        assert own_rabbitmq.depth("deep") == Depth(ready=2, unacked=1)
+        assert own_rabbitmq.ready("deep") == 2
+    own_rabbitmq.delete_queue("deep")
+    with pytest.raises(LookupError, match="no queue deep"):
+        own_rabbitmq.depth("deep")
 
 
 def test_a_consumer_that_does_not_ack_in_time_loses_its_channel(rabbitmq_with: Callable[[Options], RabbitMq]) -> None:
@@ -118,6 +132,19 @@ def test_tls_is_trusted_by_its_authority_and_by_nothing_else(secure_rabbitmq: Ra
             assert channel.is_open
     with pytest.raises(ssl.SSLCertVerificationError), connected(secure_rabbitmq.tls_url, ssl.create_default_context()):
         pass
+
+
+async def test_the_management_api_takes_the_same_login(rabbitmq_with: Callable[[Options], RabbitMq]) -> None:
+    strict = rabbitmq_with(STRICT)
+    strict.declare_queue("seen", arguments={"x-delivery-limit": 7})
+    url = urlsplit(strict.url)
+    question = URL(f"{strict.management_url}/api/queues/%2F/seen", encoded=True)
+    login = {"Authorization": aiohttp.encode_basic_auth(url.username or "", url.password or "")}
+    async with aiohttp.ClientSession() as session:
+        async with session.get(question, headers=login) as answer:
+            assert (await answer.json())["arguments"]["x-delivery-limit"] == 7
+        async with session.get(question) as answer:
+            assert answer.status == 401
 
 
 def test_mutual_tls_takes_a_client_certificate_and_nobody_without(rabbitmq_with: Callable[[Options], RabbitMq]) -> None:

@@ -1,11 +1,12 @@
 """Queues, locks and the journal of the Service Bus emulator without a network, against models that are too simple to be wrong."""
 
+import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
 from hypothesis import given
@@ -20,9 +21,307 @@ from tests.brokers.servicebus.queue import Outcome, Queue, Surroundings
 from tests.brokers.servicebus.sessions import Session
 from tests.brokers.servicebus.settings import Entities, Entity, Properties, Topic, read_config
 
+LOCK, MOST = 10, 3  # seconds, deliveries
+Steps = list[tuple[str, int]]
+
 
 def content(text: str, session: str | None = None) -> Content:
-    group = b"" if session is None else b"\x00\x53\x73\xc0" + (body := b"\x0b" + b"\x40" * 10 + string(session)).__class__(
-        (len(body),)
-    ) + body
-    return Content(group + b"\x00\x53\x77" + string(text))
+    group = b"" if session is None else b"\x40" * 10 + string(session)
+    properties = b"\x00\x53\x73\xc0" + bytes((len(group) + 1, 11)) + group if session is not None else b""
+    return Content(properties + b"\x00\x53\x77" + string(text))
+
+
+class Hands:
+    """A receiver that keeps what it gets."""
+
+    def __init__(self, credit: int, *, deletes: bool = False) -> None:
+        self.credit = credit
+        self.deletes = deletes
+        self.locks: list[Lock] = []
+        self.wires: list[bytes] = []
+        self.told: list[str] = []
+
+    def hand(self, wire: bytes, lock: Lock | None) -> None:
+        self.credit -= 1
+        self.wires.append(wire)
+        if lock is not None:
+            self.locks.append(lock)
+
+    def granted(self, session: Session) -> None:
+        self.told.append(session.name)
+
+    def waited_in_vain(self) -> None:
+        self.told.append("in vain")
+
+    def session_lost(self) -> None:
+        self.told.append("lost")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def now(self) -> float:
+        return self.time
+
+
+NOWHERE = Journal(Path(os.devnull))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    NOWHERE.close()
+
+
+def new_queue(clock: Clock, *, sessions: bool = False, lifetime: int | None = None) -> Queue:
+    around = Surroundings(NOWHERE, clock.now, lambda queue: None)
+    settings = Properties(
+        lock_duration=timedelta(seconds=LOCK),
+        max_delivery_count=MOST,
+        requires_session=sessions,
+        default_message_time_to_live=None if lifetime is None else timedelta(seconds=lifetime),
+    )
+    return Queue("q", settings, around, dead=Queue("q/dead", Properties(), around, dead=None))
+
+
+class Model:
+    """One queue with one receiver: what becomes of each message, by its number."""
+
+    def __init__(self) -> None:
+        self.state: dict[int, str] = {}
+        self.count: dict[int, int] = {}
+        self.until: dict[int, float] = {}
+
+    def hand_out(self, credit: int, now: float) -> int:
+        for number in sorted(number for number, state in self.state.items() if state == "ready"):
+            if credit == 0:
+                break
+            self.state[number], self.until[number] = "locked", now + LOCK
+            credit -= 1
+        return credit
+
+    def fail(self, number: int) -> None:
+        self.count[number] += 1
+        self.state[number] = "dead" if self.count[number] == MOST else "ready"
+
+
+def play(steps: Steps, queue: Queue, hands: Hands, clock: Clock, model: Model, compare: Callable[[], None]) -> None:
+    for what, choice in steps:
+        lock = hands.locks[choice % len(hands.locks)] if hands.locks else None
+        held = lock is not None and lock.message.lock is lock
+        match what:
+            case "put":
+                queue.put(content("body"))
+                model.state[queue.last], model.count[queue.last] = "ready", 0
+            case "wait":
+                clock.time += choice
+                queue.tick()
+                for number in [number for number, state in model.state.items() if state == "locked"]:
+                    if model.until[number] <= clock.time:
+                        model.fail(number)
+            case "credit":
+                hands.credit += choice % 3
+            case "renew" if lock is not None:
+                assert (queue.renew(lock.token) is not None) == held
+                if held:
+                    model.until[lock.message.sequence] = clock.time + LOCK
+            case outcome if lock is not None:
+                assert queue.settle(lock.token, Outcome(outcome)) == held
+                if held and outcome == Outcome.ABANDONED:
+                    model.fail(lock.message.sequence)
+                elif held:
+                    states = {"completed": "done", "released": "ready", "dead-lettered": "dead"}
+                    model.state[lock.message.sequence] = states[outcome]
+        credit = hands.credit
+        queue.dispatch()
+        assert model.hand_out(credit, clock.time) == hands.credit
+        compare()
+
+
+steps = st.lists(st.tuples(st.sampled_from(["put", "wait", "credit", "renew", *Outcome]), st.integers(0, 12)), max_size=60)
+
+
+@given(steps)
+def test_every_message_is_where_the_rules_say(script: Steps) -> None:
+    clock, model, hands = Clock(), Model(), Hands(2)
+    queue = new_queue(clock)
+    queue.add(hands)
+
+    def compare() -> None:
+        here = {number: ("ready" if m.lock is None else "locked", m.count) for number, m in queue.messages.items()}
+        assert here == {n: (state, model.count[n]) for n, state in model.state.items() if state in ("ready", "locked")}
+        assert queue.dead is not None
+        assert len(queue.dead.messages) == list(model.state.values()).count("dead")
+        assert len(queue.locks) == list(model.state.values()).count("locked")
+
+    play(script, queue, hands, clock, model, compare)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["take", "renew", "release", "expire"]), st.integers(0, 20), st.integers(0, 9))))
+def test_a_lock_is_held_until_it_is_released_or_its_time_is_over(script: list[tuple[str, int, int]]) -> None:
+    table, model, now, tokens = LockTable(), dict[str, float](), 0.0, ["never given"]
+    for what, seconds, choice in script:
+        token = tokens[choice % len(tokens)]
+        match what:
+            case "take":
+                lock = table.take(Message(content("x"), 1, 0.0), now + seconds)
+                tokens.append(lock.token)
+                model[lock.token] = now + seconds
+            case "renew":
+                assert table.renew(token, now + seconds) == (token in model)
+                if token in model:
+                    model[token] = now + seconds
+            case "release":
+                assert (table.release(token) is not None) == (model.pop(token, None) is not None)
+            case "expire":
+                now += seconds
+                due = {token for token, until in model.items() if until <= now}
+                assert {lock.token for lock in table.expire(now)} == due
+                model = {token: until for token, until in model.items() if token not in due}
+        assert len(table) == len(model)
+
+
+def test_a_message_that_is_locked_when_its_life_ends_goes_when_it_is_given_back() -> None:
+    clock, hands = Clock(), Hands(1)
+    queue = new_queue(clock, lifetime=5)
+    queue.add(hands)
+    queue.put(content("held"))
+    queue.put(content("not held"))
+    queue.dispatch()
+    clock.time += 6
+    queue.tick()
+    assert [message.lock is not None for message in queue.messages.values()] == [True]
+    assert queue.settle(hands.locks[0].token, Outcome.RELEASED)
+    assert queue.messages == {}
+
+
+def test_a_session_goes_to_the_one_who_waits_longest_and_comes_back_with_its_messages() -> None:
+    clock, first, second = Clock(), Hands(9), Hands(9)
+    queue = new_queue(clock, sessions=True)
+    assert queue.sessions is not None
+    queue.sessions.wait_for_next(first, clock.time + 60)
+    queue.sessions.wait_for_next(second, clock.time + 5)
+    for text, session in (("a1", "a"), ("a2", "a")):
+        queue.put(content(text, session))
+    queue.dispatch()
+    assert (first.told, [lock.message.sequence for lock in first.locks], second.told) == (["a"], [1, 2], [])
+    clock.time += 6
+    queue.tick()
+    assert second.told == ["in vain"]
+    assert queue.settle(first.locks[0].token, Outcome.COMPLETED)
+    clock.time += LOCK
+    queue.tick()
+    assert first.told == ["a", "lost"]
+    assert not queue.settle(first.locks[1].token, Outcome.COMPLETED)
+    assert [message.count for message in queue.messages.values()] == [1]
+    assert queue.sessions.accept("a", second, clock.time)
+    queue.dispatch()
+    assert [lock.message.sequence for lock in second.locks] == [2]
+
+
+def test_what_has_no_session_where_one_is_required_is_a_dead_letter() -> None:
+    queue = new_queue(Clock(), sessions=True)
+    queue.put(content("alone"))
+    assert queue.messages == {}
+    assert queue.dead is not None
+    assert b"Session id is null." in queue.dead.messages[1].wire()
+
+
+ENTITIES = Entities(
+    queues=(Entity("q", Properties(max_delivery_count=MOST)), Entity("s", Properties(requires_session=True))),
+    topics=(Topic("t", (Entity("a"), Entity("b"))),),
+)
+
+
+@contextmanager
+def opened(path: Path, clock: Clock) -> Iterator[Namespace]:
+    with closing(Journal(path)) as journal:
+        yield Namespace(ENTITIES, Surroundings(journal, clock.now, lambda queue: None))
+
+
+def everything(namespace: Namespace) -> dict[str, list[tuple[int, int, bytes]]]:
+    """What has to outlive a kill."""
+    return {
+        queue.name: [(number, message.count, message.content.bare) for number, message in sorted(queue.messages.items())]
+        for queue in namespace.queues()
+    }
+
+
+def written(script: Steps, namespace: Namespace) -> None:
+    """Send to an entity, or settle something that was received from any of them."""
+    hands = {queue: Hands(10**6) for queue in namespace.queues() if queue.sessions is None}
+    for queue, each in hands.items():
+        queue.add(each)
+    for what, choice in script:
+        target = namespace.target(what)
+        held = [(queue, lock) for queue, each in hands.items() for lock in each.locks]
+        if target is not None:
+            target.put(content(f"{what} {choice}", "one"))
+        elif held:
+            queue, lock = held[choice % len(held)]
+            queue.settle(lock.token, Outcome(what))
+        for queue in hands:
+            queue.dispatch()
+
+
+@given(st.lists(st.tuples(st.sampled_from(["q", "s", "t", *Outcome]), st.integers(0, 9)), max_size=30), st.integers(0, 10_000))
+def test_a_restart_finds_what_was_written_even_behind_a_torn_record(script: Steps, torn: int) -> None:
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "journal")
+        with opened(path, clock) as namespace:
+            namespace.create(Entities(queues=(Entity("made at run time"),)))
+            written(script, namespace)
+            before = everything(namespace)
+        with opened(path, clock) as namespace:
+            assert everything(namespace) == before
+        path.write_bytes(path.read_bytes()[:torn])
+        with opened(path, clock) as namespace:
+            written([("q", 1)], namespace)
+            before = everything(namespace)
+        with opened(path, clock) as namespace:
+            assert everything(namespace) == before
+            assert before["q"][-1][2].endswith(b"q 1")
+
+
+def test_a_torn_record_is_cut_off_before_the_next_is_appended(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with closing(Journal(path)) as journal:
+        journal.append(Gone("q", 1))
+        journal.append(Gone("q", 2))
+    path.write_bytes(path.read_bytes()[:-1])
+    with closing(Journal(path)) as torn:
+        assert list(torn.read()) == [Gone("q", 1)]
+        torn.append(Gone("q", 3))
+    with closing(Journal(path)) as journal:
+        assert list(journal.read()) == [Gone("q", 1), Gone("q", 3)]
+
+
+def test_the_configuration_of_the_official_emulator_is_read(tmp_path: Path) -> None:
+    properties = {"LockDuration": "PT1M30S", "MaxDeliveryCount": 3, "RequiresSession": True}
+    topics = [{"Name": "t", "Subscriptions": [{"Name": "s"}]}]
+    namespace = {"Name": "sbemulatorns", "Queues": [{"Name": "q", "Properties": properties}], "Topics": topics}
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"UserConfig": {"Namespaces": [namespace], "Logging": {"Type": "File"}}}))
+    entities = read_config(file)
+    [queue] = entities.queues
+    expected = Properties(lock_duration=timedelta(seconds=90), max_delivery_count=3, requires_session=True)
+    assert (queue.name, queue.properties) == ("q", expected)
+    assert entities.topics == (Topic("t", (Entity("s"),)),)
+
+
+@pytest.mark.parametrize(
+    ("queue", "error"),
+    [
+        ({"Name": "q", "Properties": {"ForwardTo": "r"}}, "unknown field `ForwardTo`"),
+        ({"Name": "q", "Properties": {"LockDuration": "30 s"}}, "Invalid ISO8601 duration"),
+        ({"Properties": {}}, "missing required field `Name`"),
+    ],
+)
+def test_a_setting_that_is_not_emulated_is_refused(tmp_path: Path, queue: dict[str, object], error: str) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"UserConfig": {"Namespaces": [{"Name": "n", "Queues": [queue]}]}}))
+    with pytest.raises(ValueError, match=error) as raised:
+        read_config(file)
+    assert str(raised.value).startswith(str(file))

@@ -2,6 +2,8 @@
 
 AMQP 0-9-1 by pika's decoder, which shares no code with the client of the product. Bytes are passed on as they are. A message counts
 as settled when the ack has come by here; whoever was killed before that has not acked, whatever its last words were meant to be.
+Nor has one whose last acks RabbitMQ threw away: a quorum queue forgets acks that it has not applied when their channel ends
+(rabbitmq-server#10327). Such a message comes again, and only that tells.
 """
 
 import asyncio
@@ -15,7 +17,10 @@ import msgspec
 from pika import frame, spec  # type: ignore[import-untyped]  # it carries no type information
 
 from tests.brokers.process import LOOPBACK, free_port
+from tests.chaos.checks import NEVER
 from tests.chaos.history import Head
+
+APPLIED_WITHIN = 1.0  # seconds for a busy quorum queue; what was acked so long before its connection ended is settled
 
 
 class Coming(msgspec.Struct):
@@ -27,11 +32,30 @@ class Coming(msgspec.Struct):
     body: bytes = b""
 
 
+class Acks:
+    """What all connections have settled. `returned`: the highest x-delivery-count that each event was seen with."""
+
+    def __init__(self) -> None:
+        self.settled: dict[str, float] = {}
+        self.returned: dict[str, int] = {}
+        self._by: dict[str, Wire] = {}
+
+    def settle(self, event_id: str, by: "Wire") -> None:
+        if event_id not in self.settled:
+            self.settled[event_id], self._by[event_id] = time.monotonic(), by
+
+    def delivered(self, event_id: str, returned: int) -> None:
+        self.returned[event_id] = max(returned, self.returned.get(event_id, 0))
+        if event_id in self.settled and self._by[event_id].ended - self.settled[event_id] < APPLIED_WITHIN:
+            del self.settled[event_id]
+
+
 class Wire:
     """One connection: which events are in the client's hands, by channel and delivery tag."""
 
-    def __init__(self, settled: dict[str, float], returned: dict[str, int]) -> None:
-        self._settled, self._returned = settled, returned
+    def __init__(self, acks: Acks) -> None:
+        self.ended = NEVER
+        self._acks = acks
         self._held: dict[int, dict[int, str]] = {}
         self._coming: dict[int, Coming] = {}
 
@@ -50,17 +74,20 @@ class Wire:
     def _delivered(self, channel: int, whole: Coming) -> None:
         event_id = msgspec.json.decode(whole.body, type=Head).id
         self._held.setdefault(channel, {})[whole.tag] = event_id
-        self._returned[event_id] = max(whole.returned, self._returned.get(event_id, 0))
+        self._acks.delivered(event_id, whole.returned)
 
     def from_client(self, part: Any) -> None:
         match part:
             case frame.Method(method=spec.Basic.Ack() as ack):
                 for event_id in self._taken(part.channel_number, ack.delivery_tag, ack.multiple):
-                    self._settled.setdefault(event_id, time.monotonic())
+                    self._acks.settle(event_id, self)
             case frame.Method(method=spec.Basic.Nack() as nack):
                 self._taken(part.channel_number, nack.delivery_tag, nack.multiple)
             case frame.Method(method=spec.Basic.Reject() as reject):
                 self._taken(part.channel_number, reject.delivery_tag, False)
+
+    def end(self) -> None:
+        self.ended = min(self.ended, time.monotonic())
 
     def _taken(self, channel: int, tag: int, multiple: bool) -> list[str]:
         """Out of the client's hands; with `multiple` every tag up to this one, where 0 is the last."""
@@ -77,8 +104,8 @@ class Side(asyncio.Protocol):
     other: "Side"
     transport: asyncio.Transport
 
-    def __init__(self, see: Callable[[Any], None]) -> None:
-        self._see = see
+    def __init__(self, see: Callable[[Any], None], end: Callable[[], None]) -> None:
+        self._see, self._end = see, end
         self._rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -91,6 +118,7 @@ class Side(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The other end hears of it, and is listened to until it ends too: closing on unread bytes would tear what is under way."""
+        self._end()
         if not self.other.transport.is_closing():
             self.other.transport.write_eof()
 
@@ -100,8 +128,7 @@ class Tap:
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.port = free_port()
-        self.settled: dict[str, float] = {}
-        self.returned: dict[str, int] = {}  # the highest x-delivery-count that each event was seen with
+        self.acks = Acks()
         self._address = address
         self._sides: list[Side] = []
 
@@ -125,8 +152,8 @@ class Tap:
             await self._connect(client)
 
     async def _connect(self, client: socket.socket) -> None:
-        loop, wire = asyncio.get_running_loop(), Wire(self.settled, self.returned)
-        near, far = Side(wire.from_client), Side(wire.from_broker)
+        loop, wire = asyncio.get_running_loop(), Wire(self.acks)
+        near, far = Side(wire.from_client, wire.end), Side(wire.from_broker, wire.end)
         near.other, far.other = far, near
         await loop.create_connection(lambda: far, *self._address)  # first, since the broker waits for the client's word
         await loop.connect_accepted_socket(lambda: near, client)

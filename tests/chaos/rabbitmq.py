@@ -45,13 +45,13 @@ class RabbitMqBus:
         self._sent += events
 
     def drained(self) -> bool:
-        return all(event.event_id in self._tap.settled for event in self._sent) and not self._rabbitmq.ready(self._queue)
+        return all(event.event_id in self._tap.acks.settled for event in self._sent) and not self._rabbitmq.ready(self._queue)
 
     def settled(self) -> Mapping[str, float]:
-        return self._tap.settled
+        return self._tap.acks.settled
 
     def returned(self) -> Mapping[str, int]:
-        return self._tap.returned
+        return self._tap.acks.returned
 
     def violations(self) -> list[str]:
         left = {name: count for name in (self._queue, self._dead) if (count := self._rabbitmq.ready(name))}

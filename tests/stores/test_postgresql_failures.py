@@ -16,6 +16,7 @@ from investbus.errors import StoreError
 from investbus.store import Filter
 from investbus.stores import postgresql_line, postgresql_schema
 from investbus.stores.postgresql import PostgresqlStore
+from investbus.stores.postgresql_errors import explained
 from investbus.stores.postgresql_schema import Connection
 from tests.brokers.postgresql import PostgreSql
 from tests.brokers.process import free_port
@@ -206,6 +207,13 @@ async def test_a_lock_of_another_session_is_waited_for_and_then_told(url: str, m
 
 
 @pytest.mark.usefixtures("impatient")
+async def test_tables_that_another_process_makes_for_ever_are_told(url: str) -> None:
+    with psycopg.connect(url) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [postgresql_schema.LOCK])
+        assert "did not answer within 0.5 s" in await refusal(url)
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_calls_that_wait_behind_others_give_up_too(store: PostgresqlStore) -> None:
     slow = [asyncio.create_task(store._events.call(lambda db: db.execute("SELECT pg_sleep(30)"))) for _ in range(20)]
     began = time.monotonic()
@@ -293,6 +301,13 @@ async def test_why_it_cannot_be_opened_is_told_without_the_password(url: str) ->
     assert "wr0ng" not in several
 
 
+def test_what_libpq_says_twice_is_told_once() -> None:
+    said = explained(
+        psycopg.OperationalError('connection failed: at "db": FATAL:  no\nat "db": FATAL:  no\n\tIs it running?'), "db"
+    )
+    assert str(said) == 'store db: at "db": FATAL: no Is it running?'
+
+
 async def test_a_rotated_password_is_taken_at_the_next_login(url: str) -> None:
     execute(url, "CREATE ROLE rotated LOGIN PASSWORD 'old'", "CREATE SCHEMA investbus AUTHORIZATION rotated")
     current = as_user(url, "rotated", "old")
@@ -335,21 +350,21 @@ async def test_a_server_that_cannot_be_written_is_refused(url: str) -> None:
 
 
 @pytest.fixture
-def _logging() -> Iterator[None]:
-    """As in a worker, for one test."""
+def _logging_as_before() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    log.configure(Log(level="debug"))
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
 
 
-@pytest.mark.usefixtures("_logging")
+@pytest.mark.usefixtures("_logging_as_before")
 async def test_nothing_of_it_reaches_the_log(
     own_postgresql: PostgreSql, store: PostgresqlStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    log.configure(Log(level="debug"))
+    logging.getLogger("other").warning("told")
     both = [asyncio.create_task(store.put_dead([letter(n, body=b"x" * 10_000_000)], [done(n)])) for n in range(3)]
     await asyncio.sleep(0.01)
     own_postgresql.kill()
@@ -357,4 +372,5 @@ async def test_nothing_of_it_reaches_the_log(
     assert StoreError in map(type, results)
     with pytest.raises(StoreError):
         await store.open_dead()
-    assert capsys.readouterr().err == ""
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.count("told") for line in lines] == [1], lines

@@ -34,7 +34,7 @@ QUESTIONS: Mapping[str, str] = {
     "second": "A second worker on the same partition, queue or log",
 }
 
-GUARANTEES: Mapping[str, Guarantees] = {
+GUARANTEES: dict[str, Guarantees] = {
     "kafka": Guarantees(
         survives=True, singly=False, in_order=True, marked=False, counted=False, placed=True, finishes=True, second="waits"
     ),
@@ -64,6 +64,13 @@ GUARANTEES: Mapping[str, Guarantees] = {
     "memory": Guarantees(
         survives=False, singly=True, in_order=True, marked=True, counted=True, placed=True, finishes=True, second=None
     ),
+}
+
+
+# What may be chosen on a bus, and which answers change with it.
+GUARANTEES |= {
+    "rabbitmq, single active consumer": GUARANTEES["rabbitmq"]._replace(second="waits"),
+    "servicebus, sessions": GUARANTEES["servicebus"]._replace(second="waits"),
 }
 
 

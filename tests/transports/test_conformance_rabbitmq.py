@@ -25,10 +25,10 @@ class RabbitMqBus:
     guarantees = GUARANTEES["rabbitmq"]
     silence = 4 * HEARTBEAT
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, **arguments: Any) -> None:
         self._broker = broker
         self._queue = f"queue-{uuid.uuid4().hex[:12]}"
-        broker.declare_queue(self._queue)
+        broker.declare_queue(self._queue, arguments=arguments)
 
     def transport(self, *, bound: int = PLENTY, drain_cap: float = 0.3) -> RabbitMq:
         return self._made(drain_cap, prefetch=bound)
@@ -68,3 +68,12 @@ class TestConformance(Delivering, Leasing, Ending, Sharing, Reaching):
     @pytest.fixture
     def bus(self, own_rabbitmq: Broker) -> RabbitMqBus:
         return RabbitMqBus(own_rabbitmq)
+
+
+@pytest.mark.broker
+class TestSingleActiveConsumer(Leasing, Sharing):
+    @pytest.fixture
+    def bus(self, own_rabbitmq: Broker) -> RabbitMqBus:
+        bus = RabbitMqBus(own_rabbitmq, **{"x-single-active-consumer": True})
+        bus.guarantees = GUARANTEES["rabbitmq, single active consumer"]
+        return bus

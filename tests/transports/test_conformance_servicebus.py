@@ -20,21 +20,23 @@ LOCK = 4.0  # seconds; longer than AT_ONCE, so that what comes at once was not w
 
 
 class ServiceBusBus:
-    """A queue without sessions."""
+    """A queue; with sessions the one key of all events is one session."""
 
     guarantees = GUARANTEES["servicebus"]
     silence = LOCK + 1.0
 
-    def __init__(self, namespace: Namespace) -> None:
+    def __init__(self, namespace: Namespace, *, sessions: bool = False) -> None:
         self._namespace = namespace
         self._queue = f"queue-{uuid.uuid4().hex[:12]}"
-        namespace.create_queue(self._queue, lock=LOCK)
+        self._sessions = int(sessions)
+        namespace.create_queue(self._queue, lock=LOCK, sessions=sessions)
 
     def transport(self, *, bound: int = PLENTY, drain_cap: float = 0.3) -> ServiceBus:
         return self._made(drain_cap, window=bound)
 
     def _made(self, drain_cap: float = 0.3, **changed: Any) -> ServiceBus:
         usual: dict[str, Any] = {"connection_string": self._namespace.connection_string, "queue": self._queue}
+        usual["sessions"] = self._sessions
         return ServiceBus(config_bus.ServiceBus.model_validate(usual | changed), drain_cap=drain_cap, max_gap=PLENTY)
 
     async def end_lease(self, transport: Transport, taken: Sequence[Delivery]) -> None:
@@ -69,3 +71,12 @@ class TestConformance(Delivering, Leasing, Ending, Sharing, Reaching):
     @pytest.fixture
     def bus(self, own_servicebus: Namespace) -> ServiceBusBus:
         return ServiceBusBus(own_servicebus)
+
+
+@pytest.mark.broker
+class TestSessions(Leasing, Sharing):
+    @pytest.fixture
+    def bus(self, own_servicebus: Namespace) -> ServiceBusBus:
+        bus = ServiceBusBus(own_servicebus, sessions=True)
+        bus.guarantees = GUARANTEES["servicebus, sessions"]
+        return bus

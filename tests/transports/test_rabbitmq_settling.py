@@ -35,10 +35,11 @@ def test_every_finished_tag_is_acked_once_and_no_other(history: list[tuple[str, 
     last = 0
     for step, number in [*history, ("write", 0)]:
         if step == "deliver":
-            for last in range(last + 1, last + 1 + number):
-                tags.delivered(last, float(last))
-                unfinished.append(last)
-                broker.unacked.append(last)
+            for tag in range(last + 1, last + 1 + number):
+                tags.delivered(tag, float(tag))
+                unfinished.append(tag)
+                broker.unacked.append(tag)
+            last += number
         elif step == "finish" and unfinished:
             tags.finished(unfinished.pop(number % len(unfinished)))
         elif step == "write":

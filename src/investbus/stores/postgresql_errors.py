@@ -39,6 +39,11 @@ def explained(error: Exception, place: str) -> StoreError | UnsafeStart:
 
 
 def _of_psycopg(error: psycopg.Error) -> str:
-    said = error.diag.message_primary or str(error)
+    said = error.diag.message_primary or _once(str(error))
     meaning = MEANING.get(error.sqlstate or "")
     return said if meaning is None else f"{meaning} ({said})"
+
+
+def _once(said: str) -> str:
+    """libpq repeats itself: by default it tries each host with TLS and without."""
+    return " ".join(dict.fromkeys(line.strip() for line in said.replace("connection failed: ", "").splitlines()))

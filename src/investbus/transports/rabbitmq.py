@@ -19,7 +19,7 @@ from investbus.transport import Delivery, Message, SettleCounts, TransportState
 from investbus.transports.rabbitmq_connection import Address, Link, address, answered, connected, explained, said
 from investbus.transports.rabbitmq_consumer import Consumer
 from investbus.transports.rabbitmq_message import properties
-from investbus.transports.rabbitmq_queue import Queue, Unseen, declare, denied, look_up, missing, ready, refusals
+from investbus.transports.rabbitmq_queue import Queue, Unseen, declare, denied, look, look_up, missing, refusals
 
 PUBLISH_WITHIN = 10.0  # for a batch
 PUBLISH_BATCH = 500
@@ -132,7 +132,7 @@ class RabbitMq:
     async def _looked_up(self, link: Link) -> list[str]:
         findings = await refusals(link, self._settings)
         try:
-            await ready(await link.channel(), self._settings.queue)
+            await look(await link.channel(), self._settings.queue)
         except aiormq.ChannelNotFoundEntity:
             if not self._settings.declare:
                 findings.append(str(missing(self._settings, link.address)))

@@ -22,6 +22,7 @@ from investbus.transports.rabbitmq_frames import LenientReader
 
 LET_IN_WITHIN = 10.0
 ANSWER_WITHIN = 5.0  # a quorum queue that had no leader yet never answers, but whoever asks again
+UNREADABLE = (aiormq.ProtocolSyntaxError, ArithmeticError, RecursionError, ValueError)  # what bytes can make of a decoder
 PORTS = {"amqp": 5672, "amqps": 5671}
 
 T = TypeVar("T")
@@ -203,7 +204,8 @@ def _not_let_in(error: Exception, to: Address) -> TransportDown:
         case aiormq.AMQPConnectionError(__cause__=ssl.SSLError() as cause):
             return _not_let_in(cause, to)
         case aiormq.AMQPConnectionError():
-            return TransportDown(f"{where} hung up during the login; does that port speak {to.url.scheme}://? (rabbitmq.url)")
+            certificate = ", or ask for a client certificate (rabbitmq.cert_file)" if to.url.scheme == "amqps" else ""
+            return TransportDown(f"{where} hung up during the login; does that port speak {to.url.scheme}:// (rabbitmq.url){certificate}?")
         case OSError(errno=int(number)) if number > 0 and not isinstance(error, TimeoutError):
             return TransportDown(f"{where} cannot be reached: {os.strerror(number)}")
     return explained(error, to)
@@ -223,8 +225,9 @@ def explained(error: BaseException | None, to: Address) -> TransportDown:
             return TransportDown(f"{where} closed the connection: {said(error)}")
         case aiormq.AMQPChannelError():
             return TransportDown(f"{where} closed the channel: {said(error)}")
+        case _ if isinstance(error, UNREADABLE):
+            what = "a message has properties that cannot be read; on the next connection it comes without them"
+            return TransportDown(f"{where}: {what}: {said(error)}")
         case None | ConnectionError() | aiormq.exceptions.ChannelInvalidStateError():
             return TransportDown(f"{where}: the connection was lost")
-        case OSError():
-            return TransportDown(f"{where}: {error.strerror or error}")
     return TransportDown(f"{where}: {type(error).__name__}: {said(error)}")

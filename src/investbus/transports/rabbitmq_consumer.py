@@ -17,13 +17,14 @@ from aiormq.abc import ChannelFrame, DeliveredMessage
 from investbus import config_bus
 from investbus.errors import TransportDown, TransportHeld, TransportRefused
 from investbus.transport import Delivery, Lease, PartitionState, SettleCounts, TransportState
-from investbus.transports.rabbitmq_connection import Link, answered, explained, said
+from investbus.transports.rabbitmq_connection import UNREADABLE, Link, answered, explained, said
 from investbus.transports.rabbitmq_message import count, headers
-from investbus.transports.rabbitmq_queue import denied, missing, ready
+from investbus.transports.rabbitmq_queue import denied, look, missing
 from investbus.transports.rabbitmq_settling import Tags
 
 FLUSH_AFTER = 0.001  # seconds from a decision to its ack: what is decided meanwhile goes with it; at once costs a tenth more
 PROBE_EVERY = 3.0
+STALLED_AFTER = 15.0  # seconds without a delivery where there should be one
 
 
 class Consumer:
@@ -47,6 +48,7 @@ class Consumer:
         self._failure: TransportDown | None = None
         self._silence = ""  # why the last probe got no answer
         self._ready = 0  # events on the queue when it was last looked at
+        self._moved_at = self._now()  # when something was last delivered, or there was no reason for it
         self._channel: aiormq.Channel
         self._consumer_tag = ""
         self._flushing: asyncio.Task[None] | None = None
@@ -57,7 +59,7 @@ class Consumer:
         to, queue = self._link.address, self._settings.queue
         try:
             probe = await self._link.channel()
-            self._ready = await ready(probe, queue)
+            self._ready, _ = await look(probe, queue)
             self._channel = await self._link.channel()
             self._channel.closing.add_done_callback(self._ended)
             self._channel.on_consumer_cancel_callbacks.add(self._cancelled)
@@ -110,7 +112,7 @@ class Consumer:
     @property
     def unreadable(self) -> bool:
         """Whether a frame that aiormq could not decode has ended the connection."""
-        return self._failure is not None and isinstance(self._failure.__cause__, aiormq.ProtocolSyntaxError | ArithmeticError)
+        return self._failure is not None and isinstance(self._failure.__cause__, UNREADABLE)
 
     def state(self) -> TransportState:
         lost = "" if self._failure is None or self.held else str(self._failure)
@@ -128,7 +130,8 @@ class Consumer:
     async def _delivered(self, message: DeliveredMessage) -> None:
         tag = message.delivery_tag
         assert tag is not None
-        self._tags.delivered(tag, self._now())  # before anything can fail: nothing may be acked past it
+        self._moved_at = self._now()
+        self._tags.delivered(tag, self._moved_at)  # before anything can fail: nothing may be acked past it
         given = message.header.properties.headers
         self._buffer.append(
             Delivery(message.body, headers(given), self._source, tag, self.lease, bool(message.redelivered), count(given))
@@ -195,13 +198,22 @@ class Consumer:
         """A broker that is frozen shows long before heartbeats run out; what it means for the lease is left to them."""
         while True:
             await asyncio.sleep(PROBE_EVERY)
+            others = True
             try:
                 channel = channel or await self._link.channel()
-                self._ready = await ready(channel, self._settings.queue)
-                self._silence = ""
+                self._ready, consumers = await look(channel, self._settings.queue)
+                self._silence, others = "", consumers > 1
             except Exception as error:  # whatever it is: the next look is on a new channel
                 channel = None
                 self._silence = str(explained(error, self._link.address))
+            waits = self._silence or (self._ready and not others)
+            if self._tags.outstanding or not waits:
+                self._moved_at = self._now()
+            elif self._now() - self._moved_at > STALLED_AFTER:
+                # Seen with RabbitMQ 3.10 after its start: whoever comes before the queue has a leader may wait for ever.
+                what = f'queue "{self._settings.queue}" has {self._ready} events, and has delivered none'
+                why = self._silence or f"{self._link.address.where}: {what}"
+                self._lose(TransportDown(f"{why} for {STALLED_AFTER:g} s"))
 
     # ---- the end
 

@@ -103,10 +103,13 @@ async def look_up(settings: config_bus.RabbitMq, to: Address) -> Queue:
         raise Unseen(f"{at} is no management API of RabbitMQ") from error
 
 
-async def ready(channel: aiormq.Channel, queue: str) -> int:
-    """How many events wait there; this needs no permission. Raises ChannelNotFoundEntity if there is no such queue."""
+async def look(channel: aiormq.Channel, queue: str) -> tuple[int, int]:
+    """How many events wait there, and for how many consumers; it needs no permission.
+
+    Raises ChannelNotFoundEntity if there is no such queue.
+    """
     found = await answered(channel.queue_declare(queue, passive=True))
-    return found.message_count or 0
+    return found.message_count or 0, found.consumer_count or 0
 
 
 def missing(settings: config_bus.RabbitMq, to: Address) -> TransportRefused:

@@ -12,8 +12,8 @@ from azure.servicebus.aio import ServiceBusReceiver
 from investbus import config_bus
 from investbus.errors import TransportDown, TransportRefused
 from investbus.transport import Delivery, Message, SettleCounts, TransportState
-from investbus.transports.servicebus_connection import Connection, entity, explained, in_the_clear
-from investbus.transports.servicebus_consumer import CLOSE_WITHIN, Consumer
+from investbus.transports.servicebus_connection import CLOSE_WITHIN, Connection, entity, explained, in_the_clear
+from investbus.transports.servicebus_consumer import Consumer
 from investbus.transports.servicebus_publisher import Publisher
 from investbus.transports.servicebus_sessions import knock
 

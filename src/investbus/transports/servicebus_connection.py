@@ -29,6 +29,7 @@ from investbus.errors import TransportDown, TransportRefused
 from investbus.transports.servicebus_link import SETTLE_WITHIN, client_of, hang_up
 
 TRY_WITHIN = 15.0  # seconds for one attempt of anything; without it opening can wait for ever
+CLOSE_WITHIN = 2.0  # after an error
 SOCKET_TIMEOUT = 0.02  # what each group of settlements pays once; far below, many that wait together never get on
 LONGEST_WORDS = 300  # characters of what the service says
 
@@ -88,8 +89,8 @@ class Connection:
         opening = asyncio.create_task(receiver.__aenter__())
         try:
             await asyncio.shield(opening)
-        except BaseException:
-            await self.end(receiver, 0.0, opening)
+        except BaseException as error:
+            await self.end(receiver, CLOSE_WITHIN if isinstance(error, Exception) else 0.0, opening)
             raise
 
     async def end(self, handler: Handler, within: float, opening: asyncio.Task[Any] | None = None) -> None:

@@ -15,12 +15,11 @@ from azure.servicebus.aio import ServiceBusReceiver
 from investbus import config_bus
 from investbus.errors import TransportDown
 from investbus.transport import Delivery, PartitionState, SettleCounts, TransportState
-from investbus.transports.servicebus_connection import Connection, behind, entity, explained, stopped
+from investbus.transports.servicebus_connection import CLOSE_WITHIN, Connection, behind, entity, explained, stopped
 from investbus.transports.servicebus_inbox import Inbox
 from investbus.transports.servicebus_receiver import Owner
 from investbus.transports.servicebus_sessions import ACCEPTING, Seat, knock
 
-CLOSE_WITHIN = 2.0  # seconds for one receiver while others go on
 WATCH_EVERY = 1.0
 
 

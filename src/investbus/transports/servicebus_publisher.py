@@ -15,12 +15,11 @@ from azure.servicebus.exceptions import MessageSizeExceededError
 from investbus import config_bus
 from investbus.errors import TransportDown, TransportRefused
 from investbus.transport import Message
-from investbus.transports.servicebus_connection import Connection, explained, one_line
+from investbus.transports.servicebus_connection import CLOSE_WITHIN, Connection, explained, one_line
 from investbus.transports.servicebus_message import outgoing
 
 SEND_WITHIN = 10.0  # seconds for one batch
 PUBLISH_WITHIN = 15.0  # for all of them
-CLOSE_WITHIN = 2.0
 
 Done = TypeVar("Done")
 

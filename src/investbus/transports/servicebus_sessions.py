@@ -13,14 +13,13 @@ from azure.servicebus import NEXT_AVAILABLE_SESSION
 from azure.servicebus.aio import ServiceBusReceiver
 from azure.servicebus.exceptions import OperationTimeoutError, ServiceBusError
 
-from investbus.transports.servicebus_connection import Connection, one_line
+from investbus.transports.servicebus_connection import CLOSE_WITHIN, Connection, one_line
 from investbus.transports.servicebus_silence import ANSWER_WITHIN, Silence
 
 ACCEPTING = 4
 ACCEPT_FOR = 8.0  # seconds that the service looks for a session: then it answers, which shows that it is there
 ACCEPT_TRIES = 3
 ACCEPT_AGAIN = 1.0
-CLOSE_WITHIN = 2.0
 
 log = structlog.get_logger("investbus.servicebus")
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn, TypedDict
 
+from azure.core.exceptions import AzureError
 from azure.servicebus import ServiceBusClient, ServiceBusMessage, parse_connection_string
 from azure.servicebus.management import ServiceBusAdministrationClient
 
@@ -12,15 +13,13 @@ from tests.brokers.servicebus.orders import Put
 from tests.brokers.servicebus.settings import Entities, Properties
 
 
-class ServiceBusAddress:
-    """A namespace of Azure. It may serve others as well: what was created here is deleted at the end, and no more is touched.
+class NamespaceAccess:
+    """It may serve others as well: what was created here is deleted at the end, and no more is touched.
 
-    The connection string needs the right to manage. Its entities get the names that tests give them, so let those be random.
+    The connection string needs the right to manage. Entities get the names that tests give them, so let those be random.
     """
 
     ca: Path | None = None
-    controllable = False
-    running = True
 
     def __init__(self, connection_string: str) -> None:
         self._connection_string = connection_string
@@ -36,6 +35,12 @@ class ServiceBusAddress:
         if key != "RootManageSharedAccessKey":
             self._refuse(f"use the key {key} of")
         return self._connection_string
+
+    def answers(self) -> bool:
+        try:
+            return bool(self._client.get_namespace_properties().name)
+        except AzureError:
+            return False
 
     def create(self, entities: Entities) -> None:
         for queue in entities.queues:
@@ -65,21 +70,6 @@ class ServiceBusAddress:
 
     def order(self, method: str, path: str, body: object = None) -> bytes:
         self._refuse("look into or disturb")
-
-    def start(self) -> None:
-        """It runs already."""
-
-    def stop(self) -> None:
-        self._refuse("stop")
-
-    def kill(self) -> None:
-        self._refuse("kill")
-
-    def pause(self) -> None:
-        self._refuse("pause")
-
-    def resume(self) -> None:
-        self._refuse("resume")
 
     def close(self) -> None:
         for name in self._queues:

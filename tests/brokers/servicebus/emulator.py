@@ -3,7 +3,7 @@
 import http.client
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,29 +25,59 @@ class EmulatorProcess:
     controllable = True
 
     def __init__(self, folder: Path, *, tls: bool = False, strict: bool = False) -> None:
-        self._port, self._control = free_port(), free_port()
-        command = [sys.executable, "-m", "tests.brokers.servicebus", "--port", str(self._port)]
-        command += ["--control-port", str(self._control), "--journal", str(folder / "journal")]
-        self.ca: Path | None = None
+        port, control = free_port(), free_port()
+        command = [sys.executable, "-m", "tests.brokers.servicebus", "--port", str(port)]
+        command += ["--control-port", str(control), "--journal", str(folder / "journal")]
+        ca = None
         if tls:
             certificates = make_certificates(folder / "tls")
-            self.ca = certificates.ca
+            ca = certificates.ca
             command += ["--cert", str(certificates.server_chain)]
         if strict:
             command.append("--strict")
+        self.access = EmulatorAccess(port, control, ca)
         self._process = Process("Service Bus emulator", command, folder, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
     @property
     def running(self) -> bool:
         return self._process.running
 
-    @property
-    def endpoint(self) -> str:
-        return f"sb://{LOOPBACK}:{self._port}"
+    def start(self, ready: Callable[[], bool]) -> None:
+        self._process.start(ready)
+
+    def stop(self) -> None:
+        self._process.stop()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def pause(self) -> None:
+        self._process.pause()
+
+    def resume(self) -> None:
+        self._process.resume()
+
+    def close(self) -> None:
+        self._process.stop()
+
+
+class EmulatorAccess:
+    def __init__(self, port: int, control: int, ca: Path | None) -> None:
+        self.endpoint = f"sb://{LOOPBACK}:{port}"
+        self.ca = ca
+        self._control = control
 
     def connection_string(self, key: str) -> str:
         emulator = ";UseDevelopmentEmulator=true" if self.ca is None else ""
         return f"Endpoint={self.endpoint};SharedAccessKeyName={key};SharedAccessKey={KEYS[key][0]}{emulator}"
+
+    def answers(self) -> bool:
+        """It listens for clients before it takes orders."""
+        try:
+            self.order("GET", "/")
+        except OSError:
+            return False
+        return True
 
     def create(self, entities: Entities) -> None:
         self.order("POST", "/entities", entities)
@@ -67,28 +97,5 @@ class EmulatorProcess:
             raise ValueError(f"Service Bus emulator: {method} {path}: {answer.decode(errors='replace')}")
         return answer
 
-    def start(self) -> None:
-        self._process.start(self._answers)
-
-    def stop(self) -> None:
-        self._process.stop()
-
-    def kill(self) -> None:
-        self._process.kill()
-
-    def pause(self) -> None:
-        self._process.pause()
-
-    def resume(self) -> None:
-        self._process.resume()
-
     def close(self) -> None:
-        self._process.stop()
-
-    def _answers(self) -> bool:
-        """It listens for clients before it takes orders."""
-        try:
-            self.order("GET", "/")
-        except OSError:
-            return False
-        return True
+        """All of it ends with the process."""

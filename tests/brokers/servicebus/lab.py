@@ -7,8 +7,9 @@ from urllib.parse import quote
 
 import msgspec
 
+from tests.brokers.life import Life
+from tests.brokers.servicebus.access import Access
 from tests.brokers.servicebus.faults import DETACH_FORCED, SERVER_BUSY, What
-from tests.brokers.servicebus.node import Node
 from tests.brokers.servicebus.orders import Contents, Detach, Disturb, Put, Refuse
 from tests.brokers.servicebus.settings import Entities, Entity, Properties, Topic
 
@@ -16,59 +17,60 @@ from tests.brokers.servicebus.settings import Entities, Entity, Properties, Topi
 class ServiceBus:
     """`start()` it first. Whatever cannot be done is raised; faults and looks inside only at a namespace of our own."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, life: Life, access: Access) -> None:
+        self._life = life
+        self._access = access
 
     @property
     def connection_string(self) -> str:
         """What `servicebus.connection_string` is set to."""
-        return self._node.connection_string("RootManageSharedAccessKey")
+        return self._access.connection_string("RootManageSharedAccessKey")
 
     @property
     def listen_only(self) -> str:
         """A connection string whose key does not allow to send."""
-        return self._node.connection_string("listen")
+        return self._access.connection_string("listen")
 
     @property
     def send_only(self) -> str:
         """A connection string whose key does not allow to receive."""
-        return self._node.connection_string("send")
+        return self._access.connection_string("send")
 
     @property
     def endpoint(self) -> str:
         """`sb://host:port`. With TLS the SDK leaves the port out, and needs this as `custom_endpoint_address`."""
-        return self._node.endpoint
+        return self._access.endpoint
 
     @property
     def ca(self) -> Path | None:
         """The authority that signed its certificate, if it is one of our own with TLS."""
-        return self._node.ca
+        return self._access.ca
 
     @property
     def controllable(self) -> bool:
         """Whether it may be stopped, killed, paused and disturbed: not if it came from TEST_SERVICEBUS."""
-        return self._node.controllable
+        return self._life.controllable
 
     @property
     def running(self) -> bool:
-        return self._node.running
+        return self._life.running
 
     def start(self) -> None:
-        self._node.start()
+        self._life.start(self._access.answers)
 
     def stop(self) -> None:
-        self._node.stop()
+        self._life.stop()
 
     def kill(self) -> None:
         """SIGKILL. What it had confirmed is there again after `start()`, and nothing is locked."""
-        self._node.kill()
+        self._life.kill()
 
     def pause(self) -> None:
         """SIGSTOP: connections stay open, nothing answers."""
-        self._node.pause()
+        self._life.pause()
 
     def resume(self) -> None:
-        self._node.resume()
+        self._life.resume()
 
     def restart(self) -> None:
         """The same namespace again, paused or not: same address, same data."""
@@ -76,13 +78,14 @@ class ServiceBus:
         self.start()
 
     def close(self) -> None:
-        self._node.close()
+        self._access.close()
+        self._life.close()
 
     def create_queue(
         self, name: str, *, lock: float = 30.0, sessions: bool = False, max_delivery: int = 10, lifetime: float | None = None
     ) -> None:
         """`lock`: seconds that a delivery is locked; `lifetime`: seconds after which a message goes to the dead letters."""
-        self._node.create(Entities(queues=(Entity(name, _properties(lock, sessions, max_delivery, lifetime)),)))
+        self._access.create(Entities(queues=(Entity(name, _properties(lock, sessions, max_delivery, lifetime)),)))
 
     def create_topic(
         self,
@@ -97,49 +100,49 @@ class ServiceBus:
         """All subscriptions alike; each gets every message."""
         properties = _properties(lock, sessions, max_delivery, lifetime)
         topic = Topic(name, tuple(Entity(subscription, properties) for subscription in subscriptions))
-        self._node.create(Entities(topics=(topic,)))
+        self._access.create(Entities(topics=(topic,)))
 
     def send(self, entity: str, messages: Sequence[Put]) -> None:
         """Send to a queue or a topic, in this order: not by the client that the product uses, where the namespace is ours."""
-        self._node.send(entity, messages)
+        self._access.send(entity, messages)
 
     def contents(self, entity: str) -> Contents:
         """What lies in a queue, or in a subscription (`TOPIC/Subscriptions/NAME`), and what was counted since the start."""
-        return msgspec.json.decode(self._node.order("GET", f"/contents?entity={quote(entity)}"), type=Contents)
+        return msgspec.json.decode(self._access.order("GET", f"/contents?entity={quote(entity)}"), type=Contents)
 
     def refuse(self, what: What, condition: str = SERVER_BUSY, seconds: float = 3600.0) -> None:
         """Answer such requests with this condition, until then or until `heal()`."""
-        self._node.order("POST", "/refuse", Refuse(what, condition, seconds))
+        self._access.order("POST", "/refuse", Refuse(what, condition, seconds))
 
     def delay(self, seconds: float) -> None:
         """Send every answer so much later."""
-        self._node.order("POST", "/disturb", Disturb(latency=seconds))
+        self._access.order("POST", "/disturb", Disturb(latency=seconds))
 
     def mute(self) -> None:
         """Do what clients ask, and answer nothing until `heal()`: what a network does that loses only the way back."""
-        self._node.order("POST", "/disturb", Disturb(silent=True))
+        self._access.order("POST", "/disturb", Disturb(silent=True))
 
     def detach_idle(self, seconds: float) -> None:
         """From now on, end links that were not used for so long, as the service does after ten minutes."""
-        self._node.order("POST", "/disturb", Disturb(idle_limit=seconds))
+        self._access.order("POST", "/disturb", Disturb(idle_limit=seconds))
 
     def heal(self) -> None:
         """End what `refuse`, `delay`, `mute` and `detach_idle` began."""
-        self._node.order("POST", "/heal")
+        self._access.order("POST", "/heal")
 
     def cut(self) -> int:
         """Break all connections, without a farewell; how many there were."""
-        answer = msgspec.json.decode(self._node.order("POST", "/cut"), type=dict[str, int])
+        answer = msgspec.json.decode(self._access.order("POST", "/cut"), type=dict[str, int])
         return answer["cut"]
 
     def detach(self, entity: str | None = None, condition: str = DETACH_FORCED) -> int:
         """End the links of an entity, or of all, and leave their connections; how many there were."""
-        answer = msgspec.json.decode(self._node.order("POST", "/detach", Detach(entity, condition)), type=dict[str, int])
+        answer = msgspec.json.decode(self._access.order("POST", "/detach", Detach(entity, condition)), type=dict[str, int])
         return answer["detached"]
 
     def expire_locks(self, entity: str) -> int:
         """End all locks on messages and sessions of an entity, as if their time were over; how many messages were locked."""
-        answer = msgspec.json.decode(self._node.order("POST", f"/expire?entity={quote(entity)}"), type=dict[str, int])
+        answer = msgspec.json.decode(self._access.order("POST", f"/expire?entity={quote(entity)}"), type=dict[str, int])
         return answer["expired"]
 
 

@@ -4,10 +4,10 @@ import importlib.util
 import os
 from pathlib import Path
 
+from tests.brokers.life import Elsewhere
 from tests.brokers.missing import Missing
 from tests.brokers.servicebus.emulator import EmulatorProcess
 from tests.brokers.servicebus.lab import ServiceBus
-from tests.brokers.servicebus.node import Node
 
 
 def open_servicebus(folder: Path, *, own: bool = False, tls: bool = False, strict: bool = False) -> ServiceBus:
@@ -15,7 +15,7 @@ def open_servicebus(folder: Path, *, own: bool = False, tls: bool = False, stric
 
     `strict`: it closes the connection of a client that writes from two coroutines at once.
     """
-    servicebus = ServiceBus(_node(folder, own=own, tls=tls, strict=strict))
+    servicebus = _servicebus(folder, own=own, tls=tls, strict=strict)
     try:
         servicebus.start()
     except BaseException:
@@ -24,16 +24,17 @@ def open_servicebus(folder: Path, *, own: bool = False, tls: bool = False, stric
     return servicebus
 
 
-def _node(folder: Path, *, own: bool, tls: bool, strict: bool) -> Node:
+def _servicebus(folder: Path, *, own: bool, tls: bool, strict: bool) -> ServiceBus:
     given = os.environ.get("TEST_SERVICEBUS")
     if given and not (own or tls or strict):
-        from tests.brokers.servicebus.elsewhere import ServiceBusAddress
+        from tests.brokers.servicebus.elsewhere import NamespaceAccess
 
-        return ServiceBusAddress(given)
+        return ServiceBus(Elsewhere("TEST_SERVICEBUS", "own_servicebus"), NamespaceAccess(given))
     if importlib.util.find_spec("proton") is None:
         otherwise = "" if own else ", or set TEST_SERVICEBUS to a connection string"
         raise Missing(
             "there is no python-qpid-proton for the Service Bus emulator; "
             f"pip install --require-hashes -r requirements/emulator.txt (with a C compiler){otherwise}"
         )
-    return EmulatorProcess(folder, tls=tls, strict=strict)
+    process = EmulatorProcess(folder, tls=tls, strict=strict)
+    return ServiceBus(process, process.access)

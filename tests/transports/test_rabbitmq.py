@@ -1,0 +1,330 @@
+"""The `rabbitmq` transport on a real node: what is RabbitMQ's own about acks, queues, headers and holding."""
+
+import asyncio
+import random
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pika  # type: ignore[import-untyped]  # it carries no type information
+import pytest
+
+from investbus.errors import TransportDown, TransportHeld, TransportRefused
+from investbus.transport import Message
+from investbus.transports.rabbitmq import RabbitMq
+from tests.brokers.rabbitmq import RabbitMq as Broker
+from tests.transports.rabbitmq_workers import leftovers, made, opened, settings
+from tests.transports.reading import ack, bodies, nothing, take, until
+
+pytestmark = pytest.mark.broker
+FRAME_MAX = 131_072
+
+
+def numbered(count: int) -> list[Message]:
+    return [Message(b"%d" % number) for number in range(count)]
+
+
+# ---- acks
+
+
+async def test_handlers_that_finish_in_any_order_never_ack_a_tag_twice(rabbitmq: Broker, queue: str) -> None:
+    held: list[Any] = []
+    async with opened(settings(rabbitmq, queue)) as bus:
+        await bus.publish(numbered(2000))
+        for taken in range(2000):
+            while not held or len(held) < min(64, 2000 - taken):
+                held += await bus.receive(64)
+            held.pop(random.randrange(len(held))).ack()
+            if taken % 7 == 0:
+                await asyncio.sleep(0)
+        await until(lambda: bus.counts.ok == 2000)
+        assert bus.state().connected
+    assert (bus.counts.lost, bus.counts.error, bus.counts.leases_lost) == (0, 0, 0)
+    assert rabbitmq.take(queue) == []
+
+
+async def test_what_is_finished_above_a_hole_is_acked_at_once_and_the_hole_stays(rabbitmq: Broker, queue: str) -> None:
+    async with opened(settings(rabbitmq, queue)) as bus:
+        await bus.publish(numbered(10))
+        taken = await take(bus, 10)
+        ack([*taken[:3], *taken[4:]])
+        await until(lambda: bus.counts.ok == 9)
+        assert bus.state().partitions["0"].gap == 1
+    assert [message.body for message in rabbitmq.take(queue)] == [b"3"]
+
+
+async def test_an_ack_goes_out_in_milliseconds(rabbitmq: Broker, queue: str) -> None:
+    async with opened(settings(rabbitmq, queue, prefetch=1)) as bus:
+        await bus.publish(numbered(20))
+        start = time.monotonic()
+        for _ in range(20):
+            ack(await take(bus, 1))  # each comes only when the ack of the one before has arrived
+        assert time.monotonic() - start < 2.0
+
+
+# ---- the end of a lease
+
+
+async def test_a_queue_that_is_deleted_ends_the_lease_and_is_consumed_again_once_it_is_back(rabbitmq: Broker) -> None:
+    rabbitmq.declare_queue("fleeting")
+    bus = made(settings(rabbitmq, "fleeting"))
+    await bus.open()
+    await bus.publish(numbered(1))
+    (taken,) = await take(bus, 1)
+    waiting = asyncio.create_task(bus.receive(1))
+    rabbitmq.delete_queue("fleeting")
+    with pytest.raises(TransportDown, match='cancelled the consumer: queue "fleeting" was deleted'):
+        await asyncio.wait_for(waiting, 2.0)
+    assert taken.lease.lost
+    assert "cancelled the consumer" in bus.state().reason
+    await bus.close(1.0)
+    with pytest.raises(TransportRefused, match='queue "fleeting" does not exist in virtual host "/"; create it, or set'):
+        await bus.open()
+    rabbitmq.declare_queue("fleeting")
+    await bus.open()
+    await bus.publish(numbered(1))
+    ack(await take(bus, 1))
+    await bus.close(3.0)
+    assert bus.counts.ok == 1
+    assert leftovers() == []
+
+
+async def test_a_connection_that_the_broker_closes_cancels_nobody_and_says_why(rabbitmq: Broker, queue: str) -> None:
+    async with opened(settings(rabbitmq, queue)) as bus:
+        await bus.publish(numbered(2))
+        taken = await take(bus, 2)
+        handler = asyncio.create_task(asyncio.sleep(1.0, "finished"))
+        waiting = asyncio.create_task(bus.receive(1))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(rabbitmq.close_all_connections)
+        with pytest.raises(TransportDown, match="closed the connection: CONNECTION_FORCED - closed by a test"):
+            await waiting
+        assert all(delivery.lease.lost for delivery in taken)
+        ack(taken)
+        assert bus.counts.lost == 2
+        assert await handler == "finished"
+        await bus.close(1.0)
+        await bus.open()
+        again = await take(bus, 2)
+        assert [(delivery.body, delivery.redelivered, delivery.count) for delivery in again] == [(b"0", True, 2), (b"1", True, 2)]
+        assert not {delivery.origin for delivery in again} & {delivery.origin for delivery in taken}
+
+
+async def test_a_consumer_that_gets_nothing_although_there_is_something_gives_up(
+    rabbitmq: Broker, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("investbus.transports.rabbitmq_consumer.PROBE_EVERY", 0.1)
+    monkeypatch.setattr("investbus.transports.rabbitmq_consumer.STALLED_AFTER", 0.5)
+    async with opened(settings(rabbitmq, queue)) as bus:
+        assert await nothing(bus, during=1.0)  # an empty queue is no reason
+        assert bus._consumer is not None
+        await bus._consumer._channel.basic_cancel(bus._consumer._consumer_tag)
+        await bus.publish(numbered(3))
+        with pytest.raises(TransportDown, match=r"has 3 events, and has delivered none for 0\.5 s"):
+            await asyncio.wait_for(bus.receive(1), 5.0)
+
+
+# ---- holding
+
+
+async def test_an_event_held_for_too_long_brings_all_back_and_then_one_comes_at_a_time(
+    rabbitmq: Broker, queue: str
+) -> None:
+    async with opened(settings(rabbitmq, queue, prefetch=20, hold_max=1.0)) as bus:
+        await bus.publish(numbered(50))
+        taken = await take(bus, 20)
+        ack(taken[1:])
+        start = time.monotonic()
+        await take(bus, 19)
+        with pytest.raises(TransportHeld, match=r"an event was held for 1 s \(rabbitmq\.hold_max\)"):
+            await asyncio.wait_for(bus.receive(1), 3.0)
+        assert time.monotonic() - start < 2.0
+        lease = taken[0].lease
+        assert (lease.closing, lease.lost) == (True, False)
+        assert (bus.state().connected, bus.state().joined) == (True, True)
+        await bus.close(0.5)
+        assert lease.lost
+        await bus.open()
+        (first,) = await take(bus, 1)
+        assert (first.body, first.redelivered) == (b"0", True)
+        assert await nothing(bus, during=0.3)
+        first.ack()
+        assert bodies(await take(bus, 20)) == [b"%d" % number for number in range(20, 40)]
+        assert bus.counts.ok == 20
+
+
+async def test_the_one_event_after_a_hold_is_still_the_only_one_when_the_connection_is_lost(rabbitmq: Broker, queue: str) -> None:
+    bus = made(settings(rabbitmq, queue, hold_max=0.5), drain_cap=0.0)
+    await bus.open()
+    await bus.publish(numbered(5))
+    await take(bus, 5)
+    for _ in range(2):
+        with pytest.raises(TransportHeld):
+            await bus.receive(1)
+        await bus.close(1.0)
+        await bus.open()
+        assert len(await bus.receive(5)) == 1
+    await bus.close(1.0)  # no ack was written meanwhile
+    await bus.open()
+    assert len(await bus.receive(5)) == 1
+    await bus.close(1.0)
+
+
+async def test_time_in_the_buffer_counts_as_holding(rabbitmq: Broker, queue: str) -> None:
+    async with opened(settings(rabbitmq, queue, hold_max=0.5)) as bus:
+        await bus.publish(numbered(1))
+        await asyncio.sleep(1.0)
+        with pytest.raises(TransportHeld):
+            await bus.receive(1)
+
+
+# ---- messages
+
+
+async def test_headers_of_every_type_arrive_as_text(rabbitmq: Broker, queue: str) -> None:
+    odd: dict[str, Any] = {
+        "text": "ä",
+        "number": 5,
+        "large": 2**62,
+        "yes": True,
+        "bytes": b"\xff\x00",
+        "nothing": None,
+        "decimal": Decimal("1.25"),
+        "time": datetime(2026, 11, 21, tzinfo=UTC),
+        "list": ["a", 1, None],
+        "table": {"a": {"b": 1}},
+    }
+    async with opened(settings(rabbitmq, queue)) as bus:
+        rabbitmq.publish(queue, [b"1"], odd)
+        (taken,) = await take(bus, 1)
+        assert taken.headers == {
+            "text": "ä",
+            "number": "5",
+            "large": str(2**62),
+            "yes": "true",
+            "bytes": "\\xff\x00",
+            "nothing": "",
+            "decimal": "1.25",
+            "time": "2026-11-21T00:00:00Z",
+            "list": '["a",1,null]',
+            "table": '{"a":{"b":1}}',
+        }
+        assert taken.source.startswith(bus.source)
+    assert bus.source == f"rabbitmq:%2F/{queue}"
+
+
+async def test_another_client_reads_what_is_published_persistent_and_whole(rabbitmq: Broker, queue: str) -> None:
+    large = random.randbytes(3 * FRAME_MAX + 7)
+    view: Any = memoryview(b"view")
+    bus = made(settings(rabbitmq, queue))
+    await bus.publish([Message(large, {"a": "ä"}), Message(b""), Message(view)])
+    await bus.close(3.0)
+    read = rabbitmq.take(queue)
+    assert [message.body for message in read] == [large, b"", b"view"]
+    assert [message.headers.get("a") for message in read] == ["ä", None, None]
+    assert {message.properties.delivery_mode for message in read} == {2}
+    assert leftovers() == []
+
+
+async def test_bodies_larger_than_a_frame_and_empty_ones_are_received(rabbitmq: Broker, queue: str) -> None:
+    sizes = [FRAME_MAX - 8, FRAME_MAX - 7, 0, 5 * FRAME_MAX]
+    given = [random.randbytes(size) for size in sizes]
+    rabbitmq.publish(queue, given)
+    async with opened(settings(rabbitmq, queue)) as bus:
+        assert bodies(await take(bus, 4)) == given
+
+
+def nanoseconds() -> pika.BasicProperties:
+    return pika.BasicProperties(timestamp=time.time_ns(), headers={"a": "b"})
+
+
+def not_utf8() -> pika.BasicProperties:
+    return pika.BasicProperties(content_type=b"\xff\xfe")
+
+
+def nested() -> pika.BasicProperties:
+    table: dict[str, Any] = {}
+    for _ in range(600):
+        table = {"t": table}
+    return pika.BasicProperties(headers=table)
+
+
+@pytest.mark.parametrize("properties", [nanoseconds, not_utf8, nested])
+async def test_properties_that_cannot_be_read_cost_the_headers_and_one_connection(
+    rabbitmq: Broker, queue: str, properties: Callable[[], pika.BasicProperties]
+) -> None:
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(5000)
+    with rabbitmq.channel() as channel:
+        channel.basic_publish("", queue, b"odd", properties())
+        channel.basic_publish("", queue, b"next", pika.BasicProperties(headers={"a": "b"}))
+    sys.setrecursionlimit(usual)
+    bus = made(settings(rabbitmq, queue))
+    taken = await take_in_spite_of_the_connection(bus, 2)
+    assert bodies(taken) == [b"odd", b"next"]
+    assert taken[1].headers == {"a": "b"}
+    ack(taken)
+    await bus.close(3.0)
+    assert rabbitmq.take(queue) == []
+
+
+async def test_a_routing_key_that_cannot_be_read_stops_nobody(rabbitmq: Broker, queue: str) -> None:
+    rabbitmq.declare_exchange(f"{queue}.in", queue)
+    with rabbitmq.channel() as channel:
+        channel.basic_publish(f"{queue}.in", b"\xff\xfe", b"odd", pika.BasicProperties(headers={"a": "b"}))
+    bus = made(settings(rabbitmq, queue))
+    (taken,) = await take_in_spite_of_the_connection(bus, 1)
+    assert (taken.body, taken.headers) == (b"odd", {"a": "b"})
+    await bus.close(3.0)
+
+
+async def take_in_spite_of_the_connection(bus: RabbitMq, count: int) -> list[Any]:
+    await bus.open()
+    with pytest.raises(TransportDown, match="a message has properties that cannot be read"):
+        await take(bus, count, within=5.0)
+    await bus.close(1.0)
+    await bus.open()
+    return await take(bus, count, within=5.0)
+
+
+# ---- declaring
+
+
+async def test_declare_makes_a_queue_that_drops_nothing_and_a_place_for_what_dies(rabbitmq: Broker) -> None:
+    chosen = settings(rabbitmq, "declared", declare=True)
+    for _ in range(2):  # the second finds it
+        async with opened(chosen) as bus:
+            await bus.publish(numbered(1))
+            ack(await take(bus, 1))
+    rabbitmq.publish("declared", [b"dies"])
+    with rabbitmq.channel() as channel:
+        method, _, _ = channel.basic_get("declared")
+        channel.basic_reject(method.delivery_tag, requeue=False)
+    dead: list[Any] = []
+
+    def died() -> bool:
+        dead.extend(rabbitmq.take("declared.dead"))
+        return bool(dead)
+
+    await until(died)
+    assert dead[0].body == b"dies"
+
+
+async def test_a_queue_that_is_different_is_not_taken_for_the_declared_one(rabbitmq: Broker) -> None:
+    rabbitmq.declare_queue("different", quorum=False)
+    bus = made(settings(rabbitmq, "different", declare=True))
+    with pytest.raises(TransportRefused, match=r"something of that name is there and is different.*inequivalent arg"):
+        await bus.open()
+    await bus.close(1.0)
+    assert leftovers() == []
+
+
+async def test_lag_is_what_waits_on_the_queue(rabbitmq: Broker, queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("investbus.transports.rabbitmq_consumer.PROBE_EVERY", 0.1)
+    async with opened(settings(rabbitmq, queue, prefetch=2)) as bus:
+        await bus.publish(numbered(5))
+        await until(lambda: bus.state().partitions["0"].lag == 3)
+        assert bus.state().partitions["0"].gap == 2
