@@ -40,6 +40,7 @@ if [[ -z ${TEST_SERVICEBUS:-} ]] && ! proton; then
   program pkg-config pkg-config "finds OpenSSL for the Service Bus emulator's library; or set TEST_SERVICEBUS"
   file '/usr/include/openssl/ssl.h' libssl-dev "TLS of the Service Bus emulator; or set TEST_SERVICEBUS"
 fi
+program openssl openssl "makes the certificates of the tests"
 program promtool prometheus "checks metrics and alert rules"
 
 # Debian starts a service as soon as its package is installed; the tests start their own, on ports of their own.
@@ -71,9 +72,12 @@ if [[ ${#packages[@]} -gt 0 ]]; then
   fi
 fi
 
+if [[ -n ${TEST_SERVICEBUS:-} ]] || proton; then
+  exit 0
+fi
 if [[ ! -x .venv/bin/python ]]; then
   say "there is no .venv to build the Service Bus emulator's library into; run make install, then this again"
-elif [[ -z ${TEST_SERVICEBUS:-} ]] && ! proton; then
-  .venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/emulator.txt >/dev/null 2>&1 ||
-    say "the Service Bus emulator cannot be built (see: .venv/bin/python -m pip install -r requirements/emulator.txt)"
+  exit 0
 fi
+.venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/emulator.txt >/dev/null 2>&1 ||
+  say "the Service Bus emulator cannot be built (see: .venv/bin/python -m pip install -r requirements/emulator.txt)"

@@ -6,6 +6,7 @@ else, so a setting, a metric or a flag cannot come without its line.
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -36,9 +37,9 @@ def transports() -> Iterator[str]:
         extra = f"`investbus[{name}]`" if name in CLIENTS else "`investbus`"
         yield _row(f"`{name}`", extra, promised["delivery"], promised["order"], promised["replicas"])
     yield ""
-    yield from _head("tried on each bus", *(f"`{name}`" for name in BUILT_IN["transport"]))
+    yield from _head("tried on each", *(re.sub(r"^\w+", r"`\g<0>`", name) for name in GUARANTEES))
     for field, question in QUESTIONS.items():
-        yield _row(question, *(_answer(getattr(GUARANTEES[name], field)) for name in BUILT_IN["transport"]))
+        yield _row(question, *(_answer(getattr(promised, field)) for promised in GUARANTEES.values()))
 
 
 def configuration() -> Iterator[str]:

@@ -9,6 +9,7 @@ are suspects: they run one at a time, so that a second crash adds to the count o
 not end, an event is a dead letter, `crashed`.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ from investbus.store import letter_id
 from investbus.work import Lane, Work
 
 log = structlog.get_logger("investbus.crash")
+ERASE_AFTER = 0.05  # seconds in which ended attempts gather
 STARTS = 3  # that did not end, after which an event is given up
 
 
@@ -38,6 +40,10 @@ class CrashJournal:
         self._source = source
         self._head = head
         self._begun: set[str] = set()
+        self._beginning: list[str] = []  # about to be written down, all those of one turn of the loop at once
+        self._writing: asyncio.Task[None] | None = None
+        self._ending: list[str] = []  # ended, and still written down
+        self._erasing: asyncio.Task[None] | None = None
         self._suspect: Work | None = None  # the one that runs
         self._waiting: deque[tuple[Lane, Work]] = deque()
         self.resumed: Callable[[Lane, Work], None] = lambda lane, work: None  # what to do with a lane that may go on
@@ -79,21 +85,45 @@ class CrashJournal:
 
     async def begin(self, work: Work) -> None:
         """Its handler is about to run. Raises StoreError, and then it must not."""
+        if work.journal in self._ending:
+            self._ending.remove(work.journal)  # its last start still stands there, and may stand for this one
+            return
         self._begun.add(work.journal)
-        await self._store.begin([work.journal])
+        self._beginning.append(work.journal)
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write())
+            self._writing.add_done_callback(lambda task: task.cancelled() or task.exception())  # also where nobody waits any more
+        await asyncio.shield(self._writing)
 
-    async def end(self, work: Work) -> None:
-        """The attempt ended, and the process lives."""
-        with suppress(StoreError):  # at worst it counts as one start too many
-            await self._store.ended([work.journal])
-            self._begun.discard(work.journal)
+    def end(self, work: Work) -> None:
+        """The attempt ended, and the process lives. That it is erased a little later costs at worst a start too many."""
+        self._ending.append(work.journal)
+        if self._erasing is None:
+            self._erasing = asyncio.create_task(self._erase())
 
     async def close(self) -> None:
         """The worker ends as it should; what it had to cancel has not killed it."""
+        if self._erasing is not None:
+            self._erasing.cancel()
         if self._begun:
             with suppress(StoreError):
                 await self._store.ended(sorted(self._begun))
             self._begun.clear()
+
+    async def _write(self) -> None:
+        await asyncio.sleep(0)
+        self._writing = None
+        beginning, self._beginning = self._beginning, []
+        await self._store.begin(beginning)
+
+    async def _erase(self) -> None:
+        while self._ending:
+            await asyncio.sleep(ERASE_AFTER)
+            ending, self._ending = self._ending, []
+            with suppress(StoreError):
+                await self._store.ended(ending)
+                self._begun.difference_update(ending)
+        self._erasing = None
 
     def step_aside(self, work: Work) -> None:
         """It does not run, or no longer: the others ask again whose turn it is."""

@@ -310,7 +310,7 @@ class Dispatcher:
             return await self._attempts.run(slot, work)
         if (outcome := await self._preflight.before(work.lead)) is None:
             outcome = await self._attempts.run(slot, work)
-            await self._preflight.after(work.lead)
+            self._preflight.after(work.lead)
         return outcome
 
     def _replace_hung(self, slot: Slot) -> None:

@@ -37,11 +37,11 @@ class Preflight:
             self.journal.step_aside(work)
         return outcome
 
-    async def after(self, work: Work) -> None:
+    def after(self, work: Work) -> None:
         """The attempt ended."""
         self.journal.step_aside(work)
         if work.journal:
-            await self.journal.end(work)
+            self.journal.end(work)
 
     async def _parked(self, work: Work) -> Outcome | None:
         """Behind a dead letter of its key an event waits in the store; a replayed one runs if nothing older is in its way."""

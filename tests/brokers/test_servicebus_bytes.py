@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.brokers.missing import Missing, refuse
@@ -46,6 +46,7 @@ def decoded(wire: bytes) -> Any:
     return message
 
 
+@settings(deadline=None)
 @given(messages, st.integers(0, 300))
 def test_a_message_keeps_what_its_sender_wrote(written: dict[str, Any], count: int) -> None:
     wire = encoded(written)
@@ -59,6 +60,7 @@ def test_a_message_keeps_what_its_sender_wrote(written: dict[str, Any], count: i
     assert Content(copy).bare == Content(wire).bare
 
 
+@settings(deadline=None)
 @given(messages, st.none() | st.text(min_size=1), st.none() | st.text(min_size=1))
 def test_a_dead_letter_says_why_and_keeps_the_rest(written: dict[str, Any], reason: str | None, description: str | None) -> None:
     sent = decoded(encoded(written))
@@ -68,6 +70,12 @@ def test_a_dead_letter_says_why_and_keeps_the_rest(written: dict[str, Any], reas
     assert (got.id, got.group_id, got.subject, got.body, got.ttl) == (sent.id, sent.group_id, sent.subject, sent.body, 0)
 
 
+def test_a_reason_that_a_sender_gave_is_replaced() -> None:
+    dead = Content(encoded({"body": b"", "properties": {"DeadLetterReason": "forged", "other": "kept"}})).dead("true", None)
+    assert (dead.bare.count(b"DeadLetterReason"), dead.bare.count(b"true"), dead.bare.count(b"kept")) == (1, 1, 1)
+
+
+@settings(deadline=None)
 @given(messages)
 def test_sections_cover_every_byte(written: dict[str, Any]) -> None:
     wire = encoded(written)
@@ -75,11 +83,13 @@ def test_sections_cover_every_byte(written: dict[str, Any]) -> None:
     assert [section.start for section in found] + [len(wire)] == [0] + [section.end for section in found]
 
 
+@settings(deadline=None)
 @given(messages.map(encoded), st.data())
 def test_what_is_no_message_is_a_value_error(wire: bytes, data: st.DataObject) -> None:
     broken = data.draw(st.binary(max_size=60) | st.integers(0, len(wire)).map(lambda end: wire[:end]))
     at = data.draw(st.integers(0, max(len(wire) - 1, 0)))
     changed = wire[:at] + data.draw(st.binary(min_size=1, max_size=3)) + wire[at + 1 :]
+    assert complaint(sections, wire[:-1])
     for each in (broken, changed):
         why = complaint(Content, each)
         assert why != ""
@@ -146,6 +156,7 @@ def chunks(data: bytes, sizes: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(cuts)]
 
 
+@settings(deadline=None)
 @given(st.lists(transfers, max_size=8), st.lists(st.integers(0, 2000), max_size=8), st.booleans())
 def test_the_walker_does_not_mind_how_bytes_arrive(sent: list[Transfer], sizes: list[int], strict: bool) -> None:
     data = b"AMQP\x00\x01\x00\x00" + HEARTBEAT.join(frame for each in sent for frame in each.frames())
@@ -156,6 +167,7 @@ def test_the_walker_does_not_mind_how_bytes_arrive(sent: list[Transfer], sizes: 
         assert at_once == data
 
 
+@settings(deadline=None)
 @given(st.lists(transfers, max_size=8))
 def test_deliveries_get_rising_numbers_and_keep_all_else(sent: list[Transfer]) -> None:
     walker = FrameWalker()

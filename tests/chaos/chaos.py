@@ -4,6 +4,7 @@ import asyncio
 import random
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.chaos.history import Departure, History, Sent, in_flight
 from tests.chaos.ledger import read_runs
 from tests.chaos.workers import WorkerProcess
 
-HANDLING = 0.3  # seconds that the platform takes for an answer
+HANDLING = 0.5  # seconds that the platform takes for an answer
 NOTICED = 1.0  # seconds after a kill by which any bus has seen the connection end
 MOVES_WITHIN = 60.0  # seconds after any fault
 DOOMED = 0.02  # of the events are rejected
@@ -42,7 +43,7 @@ class Report(msgspec.Struct, frozen=True):
     published: int
     in_flight: int
     repeats: int
-    dead: int
+    dead: dict[str, int]
     exits: list[int]
     seconds: float
     violations: list[str]
@@ -83,7 +84,7 @@ class Chaos:
         return await self._report()
 
     async def _report(self) -> Report:
-        dead = [event_id for worker in self._workers for event_id in await worker.dead_letters()]
+        dead = [letter for worker in self._workers for letter in await worker.dead_letters()]
         runs, settled = read_runs(self._folder), self._bus.settled()
         history = History(self._sent, runs, self._departures, settled, self._bus.returned(), dead, self._bus.keyed)
         unclean = [f"exit: a worker that was told to leave left with {code}" for code in self._exits if code]
@@ -92,7 +93,7 @@ class Chaos:
             published=len(self._sent),
             in_flight=sum(len(caught) for _, caught in in_flight(history)),
             repeats=repeats(runs),
-            dead=len(dead),
+            dead=Counter(letter.reason for letter in dead),
             exits=self._exits,
             seconds=round(time.monotonic() - self._began, 1),
             violations=violations(history) + self._bus.violations() + unclean,

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
-from tests.chaos.history import Departure, History, Sent, in_flight
+from tests.chaos.history import Departure, History, Sent, crashed, in_flight
 from tests.chaos.ledger import Run
 
 SHOWN = 5  # of a kind of violation
@@ -23,8 +23,8 @@ def shortened(found: Iterable[str]) -> list[str]:
 
 
 def lost(history: History) -> Iterable[str]:
-    ended = {run.event_id for run in history.runs if run.end is not None}
-    return (f"lost: {sent} was never handled" for sent in history.sent if sent.event_id not in ended)
+    over = {run.event_id for run in history.runs if run.end is not None} | _given_up(history)
+    return (f"lost: {sent} was never handled" for sent in history.sent if sent.event_id not in over)
 
 
 def invented(history: History) -> Iterable[str]:
@@ -33,10 +33,13 @@ def invented(history: History) -> Iterable[str]:
 
 
 def misjudged(history: History) -> Iterable[str]:
-    """The dead letters are those of the events that were to be rejected, no other."""
-    dead, doomed = set(history.dead), {sent.event_id for sent in history.sent if sent.doomed}
-    yield from (f"dead: {event_id or 'what has no id'} has a dead letter, and no handler rejects it" for event_id in dead - doomed)
-    yield from (f"dead: {event_id} is rejected by its handler, and has no dead letter" for event_id in doomed - dead)
+    """The dead letters are those of the events that were to be rejected, and of those that seem to kill the process; no other."""
+    doomed = {sent.event_id for sent in history.sent if sent.doomed}
+    for letter in history.dead:
+        if letter.event_id not in {"rejected": doomed, "crashed": crashed(history)}.get(letter.reason, ()):
+            yield f"dead: {letter} is there for no reason"
+    for event_id in doomed - {letter.event_id for letter in history.dead}:
+        yield f"dead: {event_id} is rejected by its handler, and has no dead letter"
 
 
 def overlapping(history: History) -> Iterable[str]:
@@ -72,8 +75,9 @@ def settled_too_early(history: History) -> Iterable[str]:
     for run in history.runs:
         if run.end is not None:
             ended[run.event_id] = min(run.end, ended.get(run.event_id, NEVER))
+    given_up = _given_up(history)
     for event_id, at in history.settled.items():
-        if at < ended.get(event_id, NEVER):
+        if at < ended.get(event_id, NEVER) and event_id not in given_up:
             yield f"settled: {event_id} was off the bus at {at:.3f}, and its handler ended at {ended.get(event_id)}"
 
 
@@ -115,6 +119,10 @@ def unwatched(looks: Sequence[float]) -> Iterable[str]:
 def repeats(runs: Iterable[Run]) -> int:
     """How many runs there were beyond one per event."""
     return sum(count - 1 for count in Counter(run.event_id for run in runs).values())
+
+
+def _given_up(history: History) -> set[str]:
+    return {letter.event_id for letter in history.dead if letter.reason == "crashed"} & crashed(history)
 
 
 def _came_back(run: Run, sent: dict[str, Sent], departures: Iterable[Departure]) -> bool:

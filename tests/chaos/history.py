@@ -3,12 +3,15 @@
 Times are CLOCK_MONOTONIC, which all processes of a machine share.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from tests.chaos.ledger import Run
+
+CRASHES = 3  # of a process while it runs, after which an event is given up
 
 
 class Sent(NamedTuple):
@@ -42,18 +45,30 @@ class Departure(NamedTuple):
     end: float  # when the bus knows it for sure
 
 
+class Letter(NamedTuple):
+    """A dead letter: which event, and why."""
+
+    event_id: str
+    reason: str
+
+
 class History(NamedTuple):
-    """`settled`: when the bus was first seen to need each event no more; `returned`: how often it says to have got one back.
-    `dead`: the events of all dead letters.
-    """
+    """`settled`: when the bus was first seen to need each event no more; `returned`: how often it says to have got one back."""
 
     sent: Sequence[Sent]
     runs: Sequence[Run]
     departures: Sequence[Departure]
     settled: Mapping[str, float]
     returned: Mapping[str, int]
-    dead: Sequence[str]
+    dead: Sequence[Letter]
     keyed: bool  # the bus keeps a key with one consumer at a time
+
+
+def crashed(history: History) -> set[str]:
+    """Events that have killed the process, as far as it can know: so many kills came while they ran. They may be dead letters."""
+    killed = {departure.pid for departure in history.departures if departure.killed}
+    cut_off = Counter(run.event_id for run in history.runs if run.end is None and run.pid in killed)
+    return {event_id for event_id, count in cut_off.items() if count >= CRASHES}
 
 
 def in_flight(history: History) -> list[tuple[Departure, set[str]]]:

@@ -7,7 +7,7 @@ import pytest
 from tests.brokers.kafka_commits import Sample
 from tests.chaos import kafka, servicebus
 from tests.chaos.checks import unwatched, violations
-from tests.chaos.history import Departure, History, Sent, in_flight
+from tests.chaos.history import Departure, History, Letter, Sent, in_flight
 from tests.chaos.ledger import Run
 from tests.chaos.servicebus import Look
 
@@ -16,7 +16,7 @@ FIRST = [Run(1, f"e{n}", "k", n, n + 0.1, n + 0.5) for n in range(2)] + [Run(1, 
 RUNS = FIRST + [Run(2, f"e{n}", "k", n, n + 1.1, n + 1.5) for n in range(2, 6)]
 KILL = Departure(1, True, 2.2, 3.2)
 SETTLED = {f"e{n}": (n + 0.6 if n < 2 else n + 1.6) for n in range(6)}
-GOOD = History(SENT, RUNS, [KILL], SETTLED, {"e2": 1}, ["e5"], keyed=True)
+GOOD = History(SENT, RUNS, [KILL], SETTLED, {"e2": 1}, [Letter("e5", "rejected")], keyed=True)
 
 SWAPPED = [*RUNS[:-2], Run(2, "e5", "k", 5, 5.1, 5.2), Run(2, "e4", "k", 4, 6.1, 6.2)]  # in one process
 OVERTAKEN = [*RUNS[:-2], Run(3, "e5", "k", 5, 5.1, 5.2), Run(2, "e4", "k", 4, 6.1, 6.2)]  # in two
@@ -34,8 +34,10 @@ def test_a_good_history_has_no_violation(keyed: bool) -> None:
         ("lost", GOOD._replace(runs=[run for run in RUNS if run.event_id != "e4"])),
         ("lost", GOOD._replace(runs=[*RUNS[:-1], RUNS[-1]._replace(end=None)])),
         ("invented", GOOD._replace(runs=[*RUNS, Run(2, "e9", "k", 9, 8.0, 8.1)])),
-        ("no handler rejects it", GOOD._replace(dead=["e5", "e4"])),
-        ("no handler rejects it", GOOD._replace(dead=["e5", ""])),
+        ("for no reason", GOOD._replace(dead=[*GOOD.dead, Letter("e4", "rejected")])),
+        ("for no reason", GOOD._replace(dead=[*GOOD.dead, Letter("e5", "exhausted")])),
+        ("for no reason", GOOD._replace(dead=[*GOOD.dead, Letter("", "undecodable")])),
+        ("for no reason", GOOD._replace(dead=[*GOOD.dead, Letter("e2", "crashed")])),  # one kill while it ran
         ("has no dead letter", GOOD._replace(dead=[])),
         ("overlap", GOOD._replace(runs=[*RUNS[:-1], RUNS[-1]._replace(begin=5.4)], keyed=False)),
         ("overlap", GOOD._replace(runs=[*RUNS[:-1], RUNS[-1]._replace(end=None), Run(2, "e5", "k", 5, 8.0, 8.1)], keyed=False)),
@@ -67,6 +69,16 @@ def test_what_came_back_may_find_later_events_done_where_the_bus_spreads_a_key()
     spread = GOOD._replace(runs=back, departures=[left], keyed=False)
     assert not any("order" in line for line in violations(spread))
     assert any("order" in line for line in violations(spread._replace(keyed=True)))
+
+
+def test_an_event_that_three_kills_cut_off_may_be_given_up_unhandled() -> None:
+    kills = [Departure(pid, True, pid + 2.2, pid + 3.2) for pid in (1, 5, 6)]
+    runs = [*FIRST, *(Run(pid, "e2", "k", 2, pid + 2.1, None) for pid in (5, 6)), *RUNS[4:]]
+    later = SETTLED | {"e2": 9.0}
+    history = History(SENT, runs, kills, later, {}, [*GOOD.dead, Letter("e2", "crashed")], keyed=False)
+    assert violations(history) == []
+    assert any("lost" in line for line in violations(history._replace(dead=GOOD.dead)))
+    assert any("for no reason" in line for line in violations(history._replace(departures=kills[:2])))
 
 
 def test_in_flight_is_what_a_killed_process_had_begun_and_the_bus_still_held() -> None:

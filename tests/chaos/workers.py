@@ -15,6 +15,7 @@ from investbus.store import Filter
 from investbus.stores import open_store
 from tests.brokers.process import GUARD, LOOPBACK, free_port
 from tests.chaos.handlers import FOLDER
+from tests.chaos.history import Letter
 
 ROOT = Path(__file__).parents[2]
 INVESTBUS = Path(sys.executable).with_name("investbus")
@@ -78,13 +79,13 @@ class WorkerProcess:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(grace)
 
-    async def dead_letters(self) -> list[str]:
-        """The events in its store that died; it must not run."""
+    async def dead_letters(self) -> list[Letter]:
+        """What its store holds; it must not run."""
         if not self._store.exists():
             return []
         store = open_store(f"sqlite:///{self._store}")
         await store.open()
         try:
-            return [letter.event_id async for letter in store.export_dead(Filter())]
+            return [Letter(letter.event_id, letter.reason) async for letter in store.export_dead(Filter())]
         finally:
             await store.close()

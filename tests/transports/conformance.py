@@ -5,13 +5,14 @@ meaning on that bus, for the reason that stands here. Where buses differ, they d
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from tests.transports.conformance_delivery import Delivering
 from tests.transports.conformance_elsewhere import Reaching, Sharing
 from tests.transports.conformance_endings import Ending
 from tests.transports.conformance_leases import Leasing
 
-__all__ = ["NOT_FOR", "Delivering", "Ending", "Leasing", "Reaching", "Sharing", "groups"]
+__all__ = ["NOT_FOR", "VARIANTS", "Delivering", "Ending", "Leasing", "Reaching", "Sharing", "Variant", "groups"]
 
 # Group of cases, and the transports to which it does not apply.
 NOT_FOR: Mapping[type, Mapping[str, str]] = {
@@ -23,6 +24,20 @@ NOT_FOR: Mapping[type, Mapping[str, str]] = {
         "memory": "there is nothing between it and its worker that could stop, expire or ask for a login",
         "file": "the disk does not stop, no lease expires, and who may read is a matter of the file system",
     },
+}
+
+
+class Variant(NamedTuple):
+    """A bus set up in another way, and the groups that can tell the difference: those about leases, and about other workers."""
+
+    of: str
+    suite: str
+    groups: tuple[type, ...] = (Leasing, Sharing)
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "rabbitmq, single active consumer": Variant("rabbitmq", "TestSingleActiveConsumer"),
+    "servicebus, sessions": Variant("servicebus", "TestSessions"),
 }
 
 

@@ -1,6 +1,7 @@
 """What the suite has to be told of a bus, and how its cases take events from it."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
@@ -137,3 +138,8 @@ async def left(bus: Bus, transport: Transport) -> list[bytes]:
 def decided(transport: Transport) -> int:
     counts = transport.counts
     return counts.ok + counts.lost + counts.error
+
+
+async def nothing_is_left_behind() -> None:
+    await until(lambda: len(asyncio.all_tasks()) == 1, within=5.0)
+    gc.collect()  # a connection that was left open complains now, and not in somebody else's test

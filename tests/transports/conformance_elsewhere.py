@@ -8,7 +8,19 @@ import pytest
 
 from investbus.errors import TransportDown, TransportRefused, UnsafeStart
 from investbus.transport import Delivery, Transport
-from tests.transports.conformance_bus import PLENTY, Remote, Shared, consuming, decided, left, numbered, numbers, opened, published
+from tests.transports.conformance_bus import (
+    PLENTY,
+    Remote,
+    Shared,
+    consuming,
+    decided,
+    left,
+    nothing_is_left_behind,
+    numbered,
+    numbers,
+    opened,
+    published,
+)
 from tests.transports.conformance_guarantees import proves
 from tests.transports.reading import ack, take, until
 
@@ -123,6 +135,7 @@ class Reaching:
         assert all(handled.count(number) == 1 for number in range(4))
         assert decided(transport) == sum(delivery.settled for delivery in received)
         assert [body for body in await left(bus, transport) if body != b"-1"] == []
+        await nothing_is_left_behind()
 
     async def _is_down(self, transport: Transport) -> None:
         """It says so to whoever comes now, in one line, and does not say that it was refused."""

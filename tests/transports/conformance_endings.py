@@ -6,7 +6,7 @@ import time
 import pytest
 
 from investbus.errors import TransportDown
-from tests.transports.conformance_bus import Bus, consuming, left, numbered, numbers, opened, published
+from tests.transports.conformance_bus import Bus, consuming, left, nothing_is_left_behind, numbered, numbers, opened, published
 from tests.transports.conformance_guarantees import proves
 from tests.transports.reading import ack, bodies, take, until
 
@@ -73,6 +73,13 @@ class Ending:
             await asyncio.wait_for(waiting, 1.0)
         with pytest.raises(TransportDown, match="not open"):
             await transport.receive(1)
+
+    async def test_closed_it_leaves_nothing_running_and_nothing_open(self, bus: Bus) -> None:
+        transport = bus.transport()
+        await transport.publish(numbered(0, 5))
+        async with opened(transport):
+            ack(await take(transport, 3))
+        await nothing_is_left_behind()
 
     @proves("survives")
     async def test_a_crash_takes_nothing_that_was_published_and_nothing_that_was_not_acked(self, bus: Bus) -> None:

@@ -24,53 +24,46 @@ class Guarantees(NamedTuple):
 
 
 QUESTIONS: Mapping[str, str] = {
-    "survives": "What was published outlives a kill of whatever keeps it",
+    "survives": "What was published outlives a kill of the broker, or of the process",
     "singly": "An ack holds although an older event is unfinished",
     "in_order": "What comes again comes in order, before anything newer",
-    "marked": "An event that comes again says so",
-    "counted": "and for the how-manieth time",
-    "placed": "and lies at the same place (`origin`) as before",
-    "finishes": "What runs while the bus takes its events away may finish and be acked",
+    "marked": "What comes again says so",
+    "counted": "What comes again says how often it came",
+    "placed": "What comes again has the origin that it had",
+    "finishes": "What runs while the bus takes its event away may finish and be acked",
     "second": "A second worker on the same partition, queue or log",
 }
 
-GUARANTEES: dict[str, Guarantees] = {
-    "kafka": Guarantees(
-        survives=True, singly=False, in_order=True, marked=False, counted=False, placed=True, finishes=True, second="waits"
-    ),
-    "rabbitmq": Guarantees(
-        survives=True,
-        singly=True,
-        in_order=True,
-        marked=True,
-        counted=True,
-        placed=False,
-        finishes=False,
-        second="shares the events",
-    ),
-    "servicebus": Guarantees(
-        survives=True,
-        singly=True,
-        in_order=True,
-        marked=True,
-        counted=True,
-        placed=True,
-        finishes=False,
-        second="shares the events",
-    ),
-    "file": Guarantees(
-        survives=True, singly=False, in_order=True, marked=False, counted=False, placed=True, finishes=True, second="is refused"
-    ),
-    "memory": Guarantees(
-        survives=False, singly=True, in_order=True, marked=True, counted=True, placed=True, finishes=True, second=None
-    ),
-}
+_LOG = Guarantees(
+    survives=True,
+    singly=False,
+    in_order=True,
+    marked=False,
+    counted=False,
+    placed=True,
+    finishes=True,
+    second="waits",
+)
+_QUEUE = Guarantees(
+    survives=True,
+    singly=True,
+    in_order=True,
+    marked=True,
+    counted=True,
+    placed=True,
+    finishes=False,
+    second="shares the events",
+)
+_RABBITMQ = _QUEUE._replace(placed=False)
 
-
-# What may be chosen on a bus, and which answers change with it.
-GUARANTEES |= {
-    "rabbitmq, single active consumer": GUARANTEES["rabbitmq"]._replace(second="waits"),
-    "servicebus, sessions": GUARANTEES["servicebus"]._replace(second="waits"),
+GUARANTEES: Mapping[str, Guarantees] = {
+    "kafka": _LOG,
+    "rabbitmq": _RABBITMQ,
+    "rabbitmq, single active consumer": _RABBITMQ._replace(second="waits"),
+    "servicebus": _QUEUE,
+    "servicebus, sessions": _QUEUE._replace(second="waits"),
+    "file": _LOG._replace(second="is refused"),
+    "memory": _QUEUE._replace(survives=False, finishes=True, second=None),
 }
 
 

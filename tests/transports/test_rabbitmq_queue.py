@@ -56,7 +56,11 @@ def test_a_quorum_queue_drops_events_at_its_limit_unless_they_go_elsewhere(
         ({}, 900.0, ""),
         ({}, 901.0, "rabbitmq.hold_max 901 s is more than half of 1800 s, RabbitMQ's default consumer_timeout"),
         ({"x-consumer-timeout": 60000}, 30.0, ""),
-        ({"x-consumer-timeout": 60000}, 31.0, "rabbitmq.hold_max 31 s is more than half of 60 s, the consumer timeout of the queue"),
+        (
+            {"x-consumer-timeout": 60000},
+            31.0,
+            "rabbitmq.hold_max 31 s is more than half of 60 s, the consumer timeout of the queue",
+        ),
         ({"x-consumer-timeout": 7200000}, 3600.0, ""),
         ({"x-max-length": 5}, 1.0, 'queue "q" drops its oldest events when it is full; set overflow: reject-publish by a policy'),
         ({"x-max-length": 5, "x-overflow": "reject-publish"}, 1.0, ""),
@@ -80,6 +84,13 @@ async def test_a_queue_that_can_drop_events_refuses_the_start_and_is_a_finding(m
         pass
 
 
+async def found(bus: RabbitMq, *findings: str) -> None:
+    """Wait until a policy has reached its queue."""
+    async with asyncio.timeout(15.0):
+        while await bus.check() != list(findings):
+            await asyncio.sleep(0.2)
+
+
 @pytest.mark.broker
 async def test_a_policy_counts_as_much_as_an_argument(managed: Broker) -> None:
     managed.declare_queue("ruled")
@@ -87,13 +98,11 @@ async def test_a_policy_counts_as_much_as_an_argument(managed: Broker) -> None:
     await bus.open()
     await bus.close(1.0)
     managed.ctl("set_policy", "ruled", "^ruled$", '{"delivery-limit": 3}')
-    while not any("after 3 deliveries" in line for line in await bus.check()):
-        await asyncio.sleep(0.2)
+    await found(bus, f'queue "ruled" {DEAD}; an event is dropped after 3 deliveries; set one by a policy')
     with pytest.raises(UnsafeStart, match="after 3 deliveries"):
         await bus.open()
     managed.ctl("set_policy", "ruled", "^ruled$", '{"delivery-limit": 3, "dead-letter-exchange": "amq.fanout"}')
-    while await bus.check():
-        await asyncio.sleep(0.2)
+    await found(bus)
     await bus.open()
     await bus.close(1.0)
 
@@ -152,7 +161,9 @@ async def test_what_cannot_be_seen_is_said_and_stops_nobody(managed: Broker, cap
     assert "whether the queue may drop events cannot be seen" in "".join(capfd.readouterr())
     url = managed.limited_user("unmanaged", "unmanaged-secret", ".*")
     stranger = made(settings(managed, "unseen", url=url, management_url=managed.management_url))
-    refused = f'rabbitmq.management_url {managed.management_url} refused user "unmanaged"; wrong credentials, or no tag "management"'
+    refused = (
+        f'rabbitmq.management_url {managed.management_url} refused user "unmanaged"; wrong credentials, or no tag "management"'
+    )
     assert await stranger.check() == [refused]
     amqp = managed.url.rpartition("@")[2].rstrip("/")
     other = made(settings(managed, "unseen", management_url=f"http://{amqp}"))

@@ -25,8 +25,8 @@ def where(url: str) -> str:
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
-def login(broker: Broker, url: str, user: str, password: str) -> str:
-    return urlsplit(broker.url if not url else url)._replace(netloc=f"{user}:{password}@{where(url or broker.url)}").geturl()
+def login(broker: Broker, user: str, password: str) -> str:
+    return urlsplit(broker.url)._replace(netloc=f"{user}:{password}@{where(broker.url)}").geturl()
 
 
 async def refusal(chosen: config_bus.RabbitMq) -> str:
@@ -115,7 +115,7 @@ async def test_a_port_that_speaks_something_else_is_named_as_the_reason(secure_r
 
 @pytest.mark.broker
 async def test_a_wrong_password_is_refused_in_one_line(rabbitmq: Broker, queue: str) -> None:
-    said = await refusal(settings(rabbitmq, queue, url=login(rabbitmq, "", "app", "not-the-one")))
+    said = await refusal(settings(rabbitmq, queue, url=login(rabbitmq, "app", "not-the-one")))
     assert said == f'RabbitMQ {where(rabbitmq.url).rstrip("/")} refused user "app": wrong credentials (rabbitmq.url)'
 
 
@@ -167,7 +167,7 @@ async def test_a_url_that_was_replaced_is_taken_at_the_next_open(rabbitmq: Broke
     chosen = settings(rabbitmq, queue, url_file=secret)
     with pytest.raises(ConfigError, match=r"rabbitmq\.url_file cannot be read: \[Errno 2\] No such file"):
         made(chosen)
-    secret.write_text(login(rabbitmq, "", "app", "old-password"))
+    secret.write_text(login(rabbitmq, "app", "old-password"))
     bus = made(chosen)
     with pytest.raises(TransportRefused, match="wrong credentials"):
         await bus.open()

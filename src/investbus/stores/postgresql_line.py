@@ -72,22 +72,23 @@ class Line:
 
     async def _in_turn(self, turn: asyncio.Lock, job: Job[Result]) -> Result:
         try:
-            async with asyncio.timeout(ANSWER):
-                await turn.acquire()
+            async with asyncio.timeout(ANSWER) as patience, turn:
+                patience.reschedule(None)
+                return await self._attempt(job)
         except TimeoutError:
             raise StoreError(f"store {self._place}: earlier calls are not answered") from None
+
+    async def _attempt(self, job: Job[Result]) -> Result:
         try:
-            return await self._attempt(job)
+            return await self._answer(job)
         except Exception as error:
             await self._drop()
             raise explained(error, self._place) from error
         except BaseException:  # the loop ends in the middle of an answer
             await self._drop()
             raise
-        finally:
-            turn.release()
 
-    async def _attempt(self, job: Job[Result]) -> Result:
+    async def _answer(self, job: Job[Result]) -> Result:
         if self._connection is not None and _has_news(self._connection):
             await self._drop()
         if self._connection is None:

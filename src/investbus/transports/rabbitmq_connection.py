@@ -205,7 +205,9 @@ def _not_let_in(error: Exception, to: Address) -> TransportDown:
             return _not_let_in(cause, to)
         case aiormq.AMQPConnectionError():
             certificate = ", or ask for a client certificate (rabbitmq.cert_file)" if to.url.scheme == "amqps" else ""
-            return TransportDown(f"{where} hung up during the login; does that port speak {to.url.scheme}:// (rabbitmq.url){certificate}?")
+            return TransportDown(
+                f"{where} hung up during the login; does that port speak {to.url.scheme}:// (rabbitmq.url){certificate}?"
+            )
         case OSError(errno=int(number)) if number > 0 and not isinstance(error, TimeoutError):
             return TransportDown(f"{where} cannot be reached: {os.strerror(number)}")
     return explained(error, to)

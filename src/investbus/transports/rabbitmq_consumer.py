@@ -85,19 +85,24 @@ class Consumer:
         return taken
 
     async def leave(self, drain_cap: float, flush_timeout: float) -> None:
-        """Settle what was decided, and give everything else back by closing the channel: in order, as it was delivered."""
+        """Settle what was decided, and give everything else back by closing the channel: in order, as it was delivered.
+
+        The consumer is not cancelled first: a single active one would hand over while handlers of ours still run.
+        """
         until = self._now() + flush_timeout
         self._fail(TransportDown(f"{self._link.address.where} was left"))
         self.lease.close()
-        await self.lease.drained(min(drain_cap, flush_timeout / 2))
-        self._leaving = True
-        self._decided.set()
-        if self._flushing is not None:
-            await asyncio.wait((self._flushing,), timeout=(until - self._now()) / 2)
-        for task in self._tasks:
-            task.cancel()
-        await self._link.close(max(0.0, until - self._now()))
-        self._lose(TransportDown("left"))
+        try:
+            await self.lease.drained(min(drain_cap, flush_timeout / 2))
+            self._leaving = True
+            self._decided.set()
+            if self._flushing is not None:
+                await asyncio.wait((self._flushing,), timeout=(until - self._now()) / 2)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await self._link.close(max(0.0, until - self._now()))
+            self._lose(TransportDown("left"))
 
     @property
     def held(self) -> bool:

@@ -22,7 +22,6 @@ from investbus.errors import InvestbusError, TransportRefused
 from investbus.transports.rabbitmq_connection import Address, Link, answered, said, tls
 
 MANAGEMENT_WITHIN = 5.0
-LARGEST_ANSWER = 1_048_576
 BROKERS_TIMEOUT = 1800.0  # seconds: consumer_timeout of a broker that was told nothing else
 
 
@@ -80,19 +79,21 @@ async def look_up(settings: config_bus.RabbitMq, to: Address) -> Queue:
     """The queue as `rabbitmq.management_url` shows it. Raises Unseen."""
     url = f"{str(settings.management_url).rstrip('/')}/api/queues/{quote(to.vhost, safe='')}/{quote(settings.queue, safe='')}"
     login = {"Authorization": aiohttp.encode_basic_auth(to.user, to.url.password or "guest")}
-    context = tls(settings) if url.startswith("https:") else True
     timeout = aiohttp.ClientTimeout(total=MANAGEMENT_WITHIN)
     at = f"rabbitmq.management_url {settings.management_url}"
     try:
+        trusted = tls(settings) if url.startswith("https:") else True
         async with (
             aiohttp.ClientSession(timeout=timeout, headers=login) as session,
-            session.get(URL(url, encoded=True), ssl=context, allow_redirects=False) as answer,
+            session.get(URL(url, encoded=True), ssl=trusted, allow_redirects=False) as answer,
         ):
             if answer.status == 401:
                 raise Unseen(f'{at} refused user "{to.user}"; wrong credentials, or no tag "management"')
             if answer.status != 200:
                 raise Unseen(f'{at} says {answer.status} of queue "{settings.queue}"')
-            return msgspec.json.decode(await answer.content.read(LARGEST_ANSWER), type=Queue)
+            return msgspec.json.decode(await answer.read(), type=Queue)
+    except TransportRefused as error:
+        raise Unseen(str(error)) from error
     except (aiohttp.ClientConnectorCertificateError, ssl.SSLError) as error:
         raise Unseen(f"{at}: its certificate is not valid (rabbitmq.ca_file)") from error
     except TimeoutError as error:

@@ -52,16 +52,20 @@ class Namespace:
             queue.tick()
 
     def _create(self, entities: Entities) -> None:
+        """All or none."""
+        taken = {*self._queues, *self._topics}
+        for name in _names(entities):
+            if name.lower() in taken:
+                raise ValueError(f"there is an entity {name} already")
+            taken.add(name.lower())
         for queue in entities.queues:
             self._add(queue.name, queue.properties)
         for topic in entities.topics:
-            self._refuse_second(topic.name)
             made = self._topics[topic.name.lower()] = Topic(topic.name)
-            for subscription in topic.subscriptions:
-                made.subscriptions.append(self._add(f"{topic.name}/Subscriptions/{subscription.name}", subscription.properties))
+            for each in topic.subscriptions:
+                made.subscriptions.append(self._add(_subscription(topic.name, each.name), each.properties))
 
     def _add(self, name: str, properties: Properties) -> Queue:
-        self._refuse_second(name)
         simple = msgspec.structs.replace(
             properties, requires_session=False, default_message_time_to_live=None, dead_lettering_on_message_expiration=False
         )
@@ -69,10 +73,6 @@ class Namespace:
         queue = Queue(name, properties, self._around, dead=dead)
         self._queues |= {name.lower(): queue, dead.name.lower(): dead}
         return queue
-
-    def _refuse_second(self, name: str) -> None:
-        if name.lower() in self._queues or name.lower() in self._topics:
-            raise ValueError(f"there is an entity {name} already")
 
     def _replay(self) -> None:
         """Messages are restored when all of the journal is known: most of them have gone again by its end."""
@@ -99,3 +99,14 @@ class Namespace:
         queue = self.queue(name)
         if queue is not None and queue.sessions is not None:
             queue.sessions.named(session).state = state
+
+
+def _subscription(topic: str, name: str) -> str:
+    return f"{topic}/Subscriptions/{name}"
+
+
+def _names(entities: Entities) -> list[str]:
+    names = [queue.name for queue in entities.queues]
+    for topic in entities.topics:
+        names += [topic.name, *(_subscription(topic.name, each.name) for each in topic.subscriptions)]
+    return names
