@@ -10,7 +10,7 @@ from tests.transports.conformance_bus import Bus, consuming, left, nothing_is_le
 from tests.transports.conformance_guarantees import proves
 from tests.transports.reading import ack, bodies, take, until
 
-AT_ONCE = 3.0  # seconds: less than any lock or session takes to run out
+AT_ONCE = 3.0  # seconds: no lock runs out within this
 
 
 class Ending:

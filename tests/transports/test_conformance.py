@@ -63,6 +63,7 @@ def test_what_a_variant_answers_otherwise_is_proved_on_it(name: str) -> None:
     assert otherwise, "then it need not be told apart"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "question"), [(name, question) for name in LOCAL for question, _ in sorted(answered(name))])
 async def test_no_case_is_content_with_another_answer(
     name: str, question: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
