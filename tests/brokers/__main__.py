@@ -23,6 +23,8 @@ from tests.brokers.missing import Missing
 from tests.brokers.postgresql import PostgreSql
 from tests.brokers.rabbitmq import RabbitMq
 from tests.brokers.rabbitmq_settings import Options
+from tests.brokers.servicebus.lab import ServiceBus
+from tests.brokers.servicebus.sources import open_servicebus
 from tests.brokers.sources import open_kafka, open_postgresql, open_rabbitmq
 
 
@@ -78,11 +80,26 @@ def postgresql(_: ArgumentParser) -> Callable[[Path, Namespace], Broker]:
     return run
 
 
+def servicebus(parser: ArgumentParser) -> Callable[[Path, Namespace], Broker]:
+    parser.add_argument("--queue", action="append", default=[], metavar="NAME", help="create it")
+    parser.add_argument("--sessions", action="store_true", help="its messages are in sessions")
+
+    def run(folder: Path, options: Namespace) -> ServiceBus:
+        namespace = open_servicebus(folder, own=True)
+        for name in options.queue:
+            namespace.create_queue(name, sessions=options.sessions)
+        print(namespace.connection_string)
+        return namespace
+
+    return run
+
+
 # Each adds its options to the parser, and returns what starts the broker and prints its address.
 BROKERS: dict[str, Callable[[ArgumentParser], Callable[[Path, Namespace], Broker]]] = {
     "kafka": kafka,
     "rabbitmq": rabbitmq,
     "postgresql": postgresql,
+    "servicebus": servicebus,
 }
 
 

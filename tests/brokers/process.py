@@ -22,6 +22,8 @@ from typing import IO
 LOOPBACK = "127.0.0.1"
 TEST_PORTS = range(20001, 32768)  # below the range from which the kernel takes ports of outgoing connections
 GUARD = Path(__file__).with_name("guard.py")
+WARDEN = Path(__file__).with_name("warden.py")
+ISOLATED = (sys.executable, "-I", "-S")  # starts in half the time, whatever the environment says
 
 
 def free_port() -> int:
@@ -73,6 +75,7 @@ class Process:
         self._env = env
         self._stop_signal = stop_signal
         self._child: subprocess.Popen[bytes] | None = None
+        self._warden: subprocess.Popen[bytes] | None = None  # while paused
 
     @property
     def pid(self) -> int:
@@ -115,7 +118,8 @@ class Process:
         if self.running:
             child = self._alive()
             child.send_signal(signal.SIGSTOP)  # so that it neither forks more nor sees its forks die
-            _signal_forks(child, signal.SIGKILL)
+            _signal(_forks(child), signal.SIGKILL)
+            self._dismiss_warden()
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
@@ -124,8 +128,12 @@ class Process:
     def pause(self) -> None:
         """Freeze it and its forks: its port and its connections stay open, and nothing answers."""
         child = self._alive()
+        self._dismiss_warden()
         child.send_signal(signal.SIGSTOP)
-        _signal_forks(child, signal.SIGSTOP)
+        forks = _forks(child)
+        warden = [*ISOLATED, str(WARDEN), *map(str, forks)]
+        self._warden = subprocess.Popen(warden, stdin=subprocess.PIPE, start_new_session=True)
+        _signal(forks, signal.SIGSTOP)
 
     def resume(self) -> None:
         self._resume(self._alive())
@@ -136,8 +144,15 @@ class Process:
         return self._child
 
     def _resume(self, child: subprocess.Popen[bytes]) -> None:
-        _signal_forks(child, signal.SIGCONT)
+        self._dismiss_warden()
+        _signal(_forks(child), signal.SIGCONT)
         child.send_signal(signal.SIGCONT)
+
+    def _dismiss_warden(self) -> None:
+        if self._warden is not None:
+            with self._warden as warden:
+                warden.kill()
+            self._warden = None
 
     def _locked(self, patience: float = 0.0) -> IO[bytes]:
         """The lock of the folder. The child inherits it: held as long as the child lives, whatever becomes of us."""
@@ -154,7 +169,7 @@ class Process:
             time.sleep(0.01)
 
     def _spawn(self, lock: IO[bytes]) -> subprocess.Popen[bytes]:
-        guarded = [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), *self._argv]
+        guarded = [*ISOLATED, str(GUARD), str(os.getpid()), *self._argv]
         with self.log.open("ab") as output:
             return subprocess.Popen(
                 guarded,
@@ -173,10 +188,15 @@ class Process:
         return f"{telling[-1] if telling else 'no output'} (all of it in {self.log})"
 
 
-def _signal_forks(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def _forks(child: subprocess.Popen[bytes]) -> list[int]:
     """PostgreSQL serves each client from a fork, in a process group of its own that a signal to ours would miss."""
-    with suppress(FileNotFoundError):  # it has just ended by itself
-        forks = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
-        for fork in map(int, forks):
-            with suppress(ProcessLookupError):
-                os.kill(fork, number)
+    try:
+        return [int(pid) for pid in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()]
+    except FileNotFoundError:  # it has just ended by itself
+        return []
+
+
+def _signal(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)

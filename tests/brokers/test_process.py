@@ -33,6 +33,16 @@ if os.fork() == 0:
     print("fork", os.getpid(), flush=True)
 time.sleep(60)
 """
+PAUSER = """
+import sys, time
+from pathlib import Path
+from tests.brokers.process import Process
+process = Process("forking", [sys.executable, "-c", sys.argv[1]], Path(sys.argv[2]))
+process.start(lambda: "fork" in process.log.read_text())
+process.pause()
+print(process.log.read_text().split()[1], flush=True)
+time.sleep(60)
+"""
 LESSEE = """
 from tests.brokers import process
 process.TEST_PORTS = range(process.TEST_PORTS.start, process.TEST_PORTS.start + 100)
@@ -138,6 +148,16 @@ def test_a_fork_in_a_session_of_its_own_is_paused_and_killed_with_its_program(tm
     process.pause()
     process.kill()
     assert state(fork) in ("", "Z")
+
+
+def test_a_paused_fork_dies_with_the_test_process_too(tmp_path: Path) -> None:
+    script = [sys.executable, "-c", PAUSER, FORKING, str(tmp_path)]
+    with subprocess.Popen(script, stdout=subprocess.PIPE, text=True, cwd=ROOT) as starter:
+        assert starter.stdout is not None
+        fork = int(starter.stdout.readline())
+        assert eventually(lambda: state(fork) == "T")
+        starter.send_signal(signal.SIGKILL)
+    assert eventually(lambda: state(fork) in ("", "Z"))
 
 
 def test_it_is_stopped_by_the_signal_that_its_program_wants(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ async def test_an_alarm_blocks_who_publishes_and_nobody_else(
 
 async def test_a_full_queue_is_a_failure_and_an_event_that_cannot_be_sent_is_refused(own_rabbitmq: Broker) -> None:
     full = {"x-max-length": 1, "x-overflow": "reject-publish"}
-    own_rabbitmq.declare_queue("full", arguments=full)
+    own_rabbitmq.declare_queue("full", quorum=False, arguments=full)  # a quorum queue notices a little later
     bus = made(settings(own_rabbitmq, "full"))
     with pytest.raises(TransportDown, match='queue "full" did not take an event: it is full'):
         await bus.publish(numbered(0, 20))

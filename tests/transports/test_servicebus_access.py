@@ -130,7 +130,7 @@ async def test_where_nobody_listens_everything_says_that_the_bus_is_down(namespa
 
 async def test_a_workload_identity_is_closed_again_where_it_led_nowhere(namespace: Namespace) -> None:
     bus = made(namespace, queue="any", connection_string=None, namespace="investbus.invalid")
-    with pytest.raises(TransportDown, match="investbus.invalid"):
+    with pytest.raises(TransportDown, match=r"investbus\.invalid"):
         await bus.open()
     await asyncio.sleep(0.1)
     assert leftovers() == []

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ipaddress
 import ssl
+from urllib.parse import urlsplit
 from collections.abc import Coroutine
 from typing import Any
 
@@ -26,7 +27,7 @@ from azure.servicebus.exceptions import (
 
 from investbus import config_bus
 from investbus.errors import TransportDown, TransportRefused
-from investbus.transports.servicebus_link import SETTLE_WITHIN, client_of, hang_up
+from investbus.transports.servicebus_link import SETTLE_WITHIN, hang_up, wire_of
 
 TRY_WITHIN = 15.0  # seconds for one attempt of anything; without it opening can wait for ever
 CLOSE_WITHIN = 2.0  # after an error
@@ -103,12 +104,12 @@ class Connection:
 
 
 async def _closed(handler: Handler, opening: asyncio.Task[Any] | None) -> None:
-    client = client_of(handler)
+    wire = wire_of(handler)
     if opening is not None:
         await stopped(opening)
     with contextlib.suppress(Exception):  # it is gone either way
         await handler.close()
-    hang_up(client)
+    hang_up(wire)
 
 
 async def stopped(task: asyncio.Task[Any]) -> None:
@@ -139,14 +140,20 @@ def connection_string(settings: config_bus.ServiceBus) -> str:
 
 def in_the_clear(settings: config_bus.ServiceBus) -> list[str]:
     """A finding if messages and tokens leave this machine without TLS."""
-    if settings.namespace is not None:
-        return []
-    parts = dict(part.partition("=")[::2] for part in connection_string(settings).strip().rstrip(";").split(";"))
-    plain = {name.lower(): value for name, value in parts.items()}
-    host = plain.get("endpoint", "").partition("://")[2].rstrip("/").rpartition(":")[0].strip("[]")
-    if plain.get("usedevelopmentemulator") != "true" or _loopback(host):
+    host, plain = _endpoint(settings)
+    if not plain or _loopback(host):
         return []
     return [f"servicebus.connection_string: UseDevelopmentEmulator sends tokens and events in plain text to {host}; remove it"]
+
+
+def _endpoint(settings: config_bus.ServiceBus) -> tuple[str, bool]:
+    """The host, and whether it is spoken to without TLS."""
+    if settings.namespace is not None:
+        return settings.namespace, False
+    pairs = (part.partition("=") for part in connection_string(settings).strip().split(";"))
+    parts = {name.lower(): value for name, _, value in pairs}
+    host = urlsplit(parts.get("endpoint", "")).hostname or ""
+    return host, parts.get("usedevelopmentemulator") == "true"
 
 
 def _loopback(host: str) -> bool:
@@ -171,41 +178,49 @@ def one_line(error: BaseException) -> str:
 def explained(error: BaseException, settings: config_bus.ServiceBus, *, sending: bool = False) -> TransportDown:
     """What an error of the SDK means."""
     where, said = entity(settings, sending=sending), one_line(error)
+    service = f"Service Bus {_host(settings)}".rstrip()
     login = "servicebus.connection_string" if settings.namespace is None else "the identity of this workload"
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return TransportRefused(f"Service Bus: its certificate is not valid: {cause.verify_message}")
+            return TransportRefused(f"{service}: its certificate is not valid: {cause.verify_message}")
         if isinstance(cause, ssl.SSLError):
-            return TransportRefused(f"Service Bus: no TLS there: {cause.reason}")
+            return TransportRefused(f"{service}: no TLS there: {cause.reason}")
     match error:
         case TransportDown():
             return error
         case MessagingEntityNotFoundError():
-            return TransportRefused(f"Service Bus: {where} does not exist: {said}")
+            return TransportRefused(f"{service}: {where} does not exist: {said}")
         case ServiceBusAuthenticationError() if "Status code: 404" in said:  # how the service answers a token for nothing
-            return TransportRefused(f"Service Bus: {where} does not exist: {said}")
+            return TransportRefused(f"{service}: {where} does not exist: {said}")
         case ServiceBusAuthenticationError():
-            return TransportRefused(f"Service Bus refused our credentials ({login}): {said}")
+            return TransportRefused(f"{service} refused our credentials ({login}): {said}")
         case ServiceBusAuthorizationError():
             claim = "Send" if sending else "Listen"
-            return TransportRefused(f"Service Bus: {login} lacks the right {claim} on {where}: {said}")
+            return TransportRefused(f"{service}: {login} lacks the right {claim} on {where}: {said}")
         case MessagingEntityDisabledError():
-            return TransportRefused(f"Service Bus: {where} is disabled: {said}")
+            return TransportRefused(f"{service}: {where} is disabled: {said}")
         case MessageSizeExceededError():
-            return TransportRefused(f"Service Bus: a message is too large for {where}: {said}")
+            return TransportRefused(f"{service}: a message is too large for {where}: {said}")
         case OperationTimeoutError() | TimeoutError():
-            return TransportDown(f"Service Bus does not answer ({where}): {said or 'no answer in time'}")
+            return TransportDown(f"{service} does not answer ({where}): {said or 'no answer in time'}")
         case AzureError() if "amqp:not-allowed" in said and not sending:
-            return TransportRefused(_mismatch(settings, where, said))
+            return TransportRefused(f"{service}: {_mismatch(settings, where)} ({said})")
         case AzureError() if "DefaultAzureCredential" in said:
-            return TransportRefused(f"Service Bus: this workload has no identity that Entra ID knows: {said}")
-    return TransportDown(f"Service Bus: {where}: {said}")
+            return TransportRefused(f"{service}: this workload has no identity that Entra ID knows: {said}")
+    return TransportDown(f"{service}: {where}: {said}")
 
 
-def _mismatch(settings: config_bus.ServiceBus, where: str, said: str) -> str:
+def _host(settings: config_bus.ServiceBus) -> str:
+    try:
+        return _endpoint(settings)[0]
+    except (TransportRefused, ValueError):  # which is what is being explained
+        return ""
+
+
+def _mismatch(settings: config_bus.ServiceBus, where: str) -> str:
     if settings.sessions:
-        return f"Service Bus: session mismatch: {where} has no sessions; set servicebus.sessions: 0 ({said})"
-    return f"Service Bus: session mismatch: {where} requires sessions; set servicebus.sessions to how many at once ({said})"
+        return f"session mismatch: {where} has no sessions; set servicebus.sessions: 0"
+    return f"session mismatch: {where} requires sessions; set servicebus.sessions to how many at once"
 
 
 def _causes(error: BaseException) -> list[BaseException]:

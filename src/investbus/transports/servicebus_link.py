@@ -31,10 +31,24 @@ class Link:
 
     def __init__(self, receiver: ServiceBusReceiver) -> None:
         self._receiver = receiver
+        self._wire = wire_of(receiver)
 
     @property
     def client(self) -> Any:
-        return client_of(self._receiver)
+        """The AMQP client: another one after each opening, None while it is closed."""
+        return self._receiver._handler  # noqa: SLF001
+
+    def opened_again(self) -> bool:
+        """Whether it was, since this was asked last."""
+        wire = wire_of(self._receiver)
+        if wire is None or wire is self._wire:
+            return False
+        self.hang_up()
+        self._wire = wire
+        return True
+
+    def hang_up(self) -> None:
+        hang_up(self._wire)
 
     @property
     def broken(self) -> bool:
@@ -86,17 +100,17 @@ class Link:
         await (self._receiver.complete_message if outcome == "accepted" else self._receiver.abandon_message)(message)
 
 
-def client_of(handler: ServiceBusReceiver | ServiceBusSender) -> Any:
-    """The AMQP client: another one after each opening, None while it is closed."""
-    return handler._handler  # noqa: SLF001
-
-
-def hang_up(client: Any) -> None:
-    """Close a connection that the SDK forgets: one that was interrupted while it was opened."""
+def wire_of(handler: ServiceBusReceiver | ServiceBusSender) -> Any:
+    """The socket under an open receiver or sender, to `hang_up` once it has been closed; None if it is not open."""
+    client = handler._handler  # noqa: SLF001
     connection = None if client is None else client._connection  # noqa: SLF001
-    writer = None if connection is None else connection._transport.writer  # noqa: SLF001
-    if writer is not None:
-        writer.transport.abort()
+    return None if connection is None else connection._transport  # noqa: SLF001
+
+
+def hang_up(wire: Any) -> None:
+    """Close what the SDK leaves open: the sockets of connections that were lost, or interrupted while they were opened."""
+    if wire is not None and wire.writer is not None:
+        wire.writer.transport.abort()
 
 
 def says(error: BaseException, condition: Literal["lock-lost", "server-busy"]) -> bool:

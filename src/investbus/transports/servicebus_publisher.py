@@ -16,6 +16,7 @@ from investbus import config_bus
 from investbus.errors import TransportDown, TransportRefused
 from investbus.transport import Message
 from investbus.transports.servicebus_connection import CLOSE_WITHIN, Connection, explained, one_line
+from investbus.transports.servicebus_link import hang_up, wire_of
 from investbus.transports.servicebus_message import outgoing
 
 SEND_WITHIN = 10.0  # seconds for one batch
@@ -30,6 +31,7 @@ class Publisher:
     def __init__(self, settings: config_bus.ServiceBus) -> None:
         self._settings = settings
         self._open: tuple[Connection, ServiceBusSender] | None = None
+        self._wire: object = None
         self._proven = False  # that sender has sent something
         self._busy = asyncio.Lock()
 
@@ -52,6 +54,7 @@ class Publisher:
             connection, sender = opened
             await connection.end(sender, within)
             await connection.close()
+            hang_up(self._wire)
 
     async def _send_group(self, group: Iterable[ServiceBusMessage]) -> None:
         """In as few batches as it fits into. A message that fits into none goes alone: some entities take larger ones."""
@@ -80,7 +83,9 @@ class Publisher:
             if self._open is None:
                 connection = Connection(self._settings)
                 self._open, self._proven = (connection, connection.sender()), False
-            return await call(self._open[1])
+            done = await call(self._open[1])
+            self._wire = wire_of(self._open[1])
+            return done
         except BaseException as error:
             await self.close()  # what it still holds is not confirmed, and should not be sent after all
             if isinstance(error, Exception):

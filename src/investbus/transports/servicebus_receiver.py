@@ -54,6 +54,7 @@ class Owner:
     def __init__(
         self,
         receiver: ServiceBusReceiver,
+        link: Link,
         inbox: Inbox,
         counts: SettleCounts,
         *,
@@ -61,9 +62,9 @@ class Owner:
         window: int,
         explained: Callable[[BaseException], TransportDown],
     ) -> None:
-        """`receiver` is open. `explained` says what its errors mean."""
+        """`receiver` is open, and `link` is its link. `explained` says what its errors mean."""
         self._receiver = receiver
-        self._link = Link(receiver)
+        self._link = link
         self._inbox = inbox
         self._counts = counts
         self._source = source
@@ -357,19 +358,22 @@ class Owner:
             return
         if self._now() - self._mended_at < MEND_AGAIN:
             raise self._explained(error)
-        before = self._link.client
-        for last in (False, True):
-            self.silence.ask()
-            try:
-                # Over a connection that is gone this fails, and closes it; over one that is closed it opens it.
-                if before is not None and self._link.client is before and self._link.broken:
-                    await self._link.shut()
-                await self._receiver.peek_messages(1, timeout=ANSWER_WITHIN)
-                break
-            except Exception as again:
-                if last:
-                    raise self._explained(again) from error
+        try:
+            await self._open_again()
+        except Exception as again:
+            raise self._explained(again) from error
         self.silence.heard()
-        if self._link.client is not before:
+        if self._link.opened_again():
             self._mended_at = self._now()
             log.info("connection opened again", held=len(self.held))
+
+    async def _open_again(self) -> None:
+        """A question over a connection that is gone fails, and closes it; over one that is closed it opens it."""
+        self.silence.ask()
+        try:
+            if self._link.client is not None and self._link.broken:
+                await self._link.shut()
+            await self._receiver.peek_messages(1, timeout=ANSWER_WITHIN)
+        except Exception:
+            self.silence.ask()
+            await self._receiver.peek_messages(1, timeout=ANSWER_WITHIN)

@@ -1,6 +1,7 @@
 """What a test may order and ask, over HTTP on a port of its own: JSON there and back, an entity named by `?entity=`."""
 
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -112,19 +113,26 @@ def _content(message: Put) -> Content:
 
 
 def _copy(message: Message) -> Copy:
-    decoded = Encoder()
-    decoded.decode(message.wire())
-    body = decoded.body
+    message_id, subject, properties, body = _decoded(message.content)
     return Copy(
         sequence=message.sequence,
         count=message.count,
         locked=message.lock is not None,
-        message_id=str(decoded.id),
+        message_id=message_id,
         session=message.content.session,
-        subject=decoded.subject,
-        properties={str(name): str(value) for name, value in (decoded.properties or {}).items()},
-        body=bytes(body) if isinstance(body, bytes | memoryview) else repr(body).encode(),
+        subject=subject,
+        properties=properties,
+        body=body,
     )
+
+
+@lru_cache(maxsize=16384)  # a test looks at thousands of messages again and again, and meanwhile no client is served
+def _decoded(content: Content) -> tuple[str, str | None, dict[str, str], bytes]:
+    message = Encoder()
+    message.decode(content.bare)
+    properties = {str(name): str(value) for name, value in (message.properties or {}).items()}
+    body = bytes(message.body) if isinstance(message.body, bytes | memoryview) else repr(message.body).encode()
+    return str(message.id), message.subject, properties, body
 
 
 def _json(answer: Any) -> web.Response:

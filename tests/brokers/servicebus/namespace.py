@@ -49,7 +49,8 @@ class Namespace:
 
     def tick(self) -> None:
         for queue in self._queues.values():
-            queue.tick()
+            if queue.messages or queue.sessions is not None:
+                queue.tick()
 
     def _create(self, entities: Entities) -> None:
         """All or none."""
@@ -81,13 +82,17 @@ class Namespace:
         last: dict[str, int] = {}
         for record in self._around.journal.read():
             match record:
-                case Created(entities): self._create(entities)
+                case Created(entities):
+                    self._create(entities)
                 case Stored(name, sequence):
                     messages[name, sequence] = record
                     last[name] = sequence
-                case Failed(name, sequence, count): counts[name, sequence] = count
-                case Gone(name, sequence): messages.pop((name, sequence), None)
-                case StateSet(name, session, state): self._restore_state(name, session, state)
+                case Failed(name, sequence, count):
+                    counts[name, sequence] = count
+                case Gone(name, sequence):
+                    messages.pop((name, sequence), None)
+                case StateSet(name, session, state):
+                    self._restore_state(name, session, state)
         for name, sequence in last.items():
             if (queue := self.queue(name)) is not None:
                 queue.last = sequence
