@@ -1,15 +1,16 @@
 """The checker is checked: each kind of broken promise, planted in a good history, is found by the check that is for it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from tests.brokers.kafka_commits import Sample
+from tests.brokers.servicebus.journal import Failed, Gone, Journal, Stored
 from tests.chaos import kafka, servicebus
 from tests.chaos.checks import unwatched, violations
 from tests.chaos.history import Departure, History, Letter, Sent, in_flight
 from tests.chaos.ledger import Run
-from tests.chaos.servicebus import Look
 
 SENT = [Sent(f"e{n}", "k", n, n == 5, at=n / 10) for n in range(6)]
 FIRST = [Run(1, f"e{n}", "k", n, n + 0.1, n + 0.5) for n in range(2)] + [Run(1, "e2", "k", 2, 2.1, None)]
@@ -109,10 +110,19 @@ def test_kafka_settles_an_event_when_the_commit_has_passed_it() -> None:
     assert kafka.settled(SAMPLES, places) == {"a": 0.6, "b": 2.0, "d": 2.0, "c": 7.0}
 
 
-def test_service_bus_has_settled_what_was_there_and_is_not() -> None:
-    looks = [Look(1.0, 1.1, {"e0": 0, "e1": 0}), Look(2.0, 2.1, {"e1": 1}), Look(3.0, 3.1, {})]
-    sent = [(SENT[0], 0.5), (SENT[1], 0.9), (SENT[2], 2.05), (SENT[3], 3.05)]  # the third was confirmed during a look
-    assert servicebus.settled(looks, sent) == {"e0": 2.1, "e1": 3.1, "e2": 3.1}
+def test_service_bus_has_settled_what_the_journal_says_is_gone(tmp_path: Path) -> None:
+    journal, reader = Journal(tmp_path / "journal"), servicebus.JournalReader(tmp_path / "journal", "q")
+    wires = [b"\x00\x53\x75\xa0" + bytes((len(event.body),)) + event.body for event in SENT]
+    for record in (Stored("q", 1, 0.0, wires[0]), Stored("other", 1, 0.0, wires[4]), Stored("q", 2, 0.0, wires[1])):
+        journal.append(record)
+    reader.read()
+    assert (reader.settled, reader.returned) == ({}, {})
+    for record in (Failed("q", 2, 1), Failed("other", 1, 3), Gone("q", 1), Gone("other", 1)):
+        journal.append(record)
+    reader.read()
+    journal.close()
+    assert reader.settled == {"e0": reader.reads[-1]}
+    assert reader.returned == {"e1": 1}
 
 
 def test_a_bus_that_nobody_looked_at_is_found() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
 import pytest
 
@@ -29,15 +29,18 @@ NOTICED = 15.0  # a lost broker shows within this
 MANY = 1200  # more than any buffer holds
 
 
-async def refusals(transport: Transport) -> list[TransportRefused]:
+async def failure(attempt: Awaitable[object]) -> TransportDown:
+    """What it says, in one line and within a bounded time, of an attempt that cannot succeed."""
+    with pytest.raises(TransportDown) as down:
+        await asyncio.wait_for(attempt, BOUNDED)
+    assert "\n" not in str(down.value)
+    return down.value
+
+
+async def refusals(transport: Transport) -> list[TransportDown]:
     """What it says to whoever opens it and to whoever publishes; `check` has to say the same as a finding."""
-    attempts: tuple[Callable[[], Awaitable[None]], ...] = (transport.open, lambda: transport.publish(numbered(0, 1)))
-    said = []
-    for attempt in attempts:
-        with pytest.raises(TransportRefused) as refused:
-            await asyncio.wait_for(attempt(), BOUNDED)
-        assert "\n" not in str(refused.value)
-        said.append(refused.value)
+    said = [await failure(transport.open()), await failure(transport.publish(numbered(0, 1)))]
+    assert [type(error) for error in said] == [TransportRefused, TransportRefused]
     assert str(said[0]) in await asyncio.wait_for(transport.check(), BOUNDED)
     assert (transport.state().connected, transport.state().joined) == (False, False)
     await transport.close(1.0)
@@ -120,12 +123,15 @@ class Reaching:
             await until(lambda: transport.counts.ok == 4)
             await bus.stop()
             ack(received[4:7])  # nobody is there to hear of it
-            unheard = asyncio.create_task(transport.publish(numbered(-1, 0)))
+            lost = numbered(-1, 0)
+            unheard = asyncio.create_task(transport.publish(lost))
             await until(lambda: not transport.state().connected, within=NOTICED)
             assert transport.state().reason
-            with pytest.raises(TransportDown):
-                await asyncio.wait_for(unheard, BOUNDED)
-            await self._is_down(bus.transport())
+            await failure(unheard)
+            newcomer = bus.transport()
+            for error in (await failure(newcomer.open()), await failure(newcomer.publish(lost)), await failure(newcomer.check())):
+                assert not isinstance(error, TransportRefused)
+            await newcomer.close(1.0)
             assert transport.counts.ok == 4
             await bus.start()
             await published(transport, numbered(10, 15))
@@ -136,15 +142,6 @@ class Reaching:
         assert decided(transport) == sum(delivery.settled for delivery in received)
         assert [body for body in await left(bus, transport) if body != b"-1"] == []
         await nothing_is_left_behind()
-
-    async def _is_down(self, transport: Transport) -> None:
-        """It says so to whoever comes now, in one line, and does not say that it was refused."""
-        for attempt in (transport.open(), transport.publish(numbered(-1, 0)), transport.check()):
-            with pytest.raises(TransportDown) as down:
-                await asyncio.wait_for(attempt, BOUNDED)
-            assert not isinstance(down.value, TransportRefused)
-            assert "\n" not in str(down.value)
-        await transport.close(1.0)
 
     def _rest(self, received: list[Delivery], count: int) -> set[int]:
         """Ack what can still be acked; which events were not, neither by that nor before the broker was stopped."""

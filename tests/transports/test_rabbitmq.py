@@ -76,6 +76,8 @@ async def test_a_queue_that_is_deleted_ends_the_lease_and_is_consumed_again_once
     await bus.close(1.0)
     with pytest.raises(TransportRefused, match='queue "fleeting" does not exist in virtual host "/"; create it, or set'):
         await bus.open()
+    with pytest.raises(TransportRefused, match='queue "fleeting" does not exist'):
+        await bus.publish(numbered(1))
     rabbitmq.declare_queue("fleeting")
     await bus.open()
     await bus.publish(numbered(1))
@@ -104,6 +106,19 @@ async def test_a_connection_that_the_broker_closes_cancels_nobody_and_says_why(r
         again = await take(bus, 2)
         assert [(delivery.body, delivery.redelivered, delivery.count) for delivery in again] == [(b"0", True, 2), (b"1", True, 2)]
         assert not {delivery.origin for delivery in again} & {delivery.origin for delivery in taken}
+
+
+async def test_acks_that_were_not_written_when_the_connection_went_count_as_lost(rabbitmq: Broker, queue: str) -> None:
+    async with opened(settings(rabbitmq, queue)) as bus:
+        await bus.publish(numbered(3))
+        taken = await take(bus, 3)
+        assert bus._consumer is not None
+        ack(taken[:2])
+        bus._consumer._link._socket.cut()
+        with pytest.raises(TransportDown, match="the connection was lost"):
+            await asyncio.wait_for(bus.receive(1), 2.0)
+        ack(taken[2:])
+        assert (bus.counts.ok, bus.counts.lost, bus.counts.leases_lost) == (0, 3, 1)
 
 
 async def test_a_consumer_that_gets_nothing_although_there_is_something_gives_up(

@@ -9,9 +9,9 @@ import asyncio
 import contextlib
 import ipaddress
 import ssl
-from urllib.parse import urlsplit
 from collections.abc import Coroutine
 from typing import Any
+from urllib.parse import urlsplit
 
 from azure.core.exceptions import AzureError
 from azure.servicebus import ServiceBusSubQueue

@@ -7,26 +7,26 @@ from tests.brokers.servicebus.sessions import Session
 
 
 def content(text: str, session: str | None = None) -> Content:
-    group = b"" if session is None else b"\x40" * 10 + string(session)
-    properties = b"\x00\x53\x73\xc0" + bytes((len(group) + 1, 11)) + group if session is not None else b""
+    """A message with this body, and if need be in this session."""
+    fields = b"" if session is None else b"\x40" * 10 + string(session)
+    properties = b"" if session is None else b"\x00\x53\x73\xc0" + bytes((len(fields) + 1, 11)) + fields
     return Content(properties + b"\x00\x53\x77" + string(text))
 
 
 class Hands:
     """A receiver that keeps what it gets."""
 
-    def __init__(self, credit: int, *, deletes: bool = False) -> None:
+    deletes = False
+
+    def __init__(self, credit: int) -> None:
         self.credit = credit
-        self.deletes = deletes
         self.locks: list[Lock] = []
-        self.wires: list[bytes] = []
         self.told: list[str] = []
 
     def hand(self, wire: bytes, lock: Lock | None) -> None:
         self.credit -= 1
-        self.wires.append(wire)
-        if lock is not None:
-            self.locks.append(lock)
+        assert lock is not None
+        self.locks.append(lock)
 
     def granted(self, session: Session) -> None:
         self.told.append(session.name)

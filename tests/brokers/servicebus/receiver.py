@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 class Receiver(Protocol):
     """`deletes`: what it is handed is gone, without a lock."""
 
-    deletes: bool
-
+    @property
+    def deletes(self) -> bool: ...
     @property
     def credit(self) -> int: ...
     def hand(self, wire: bytes, lock: "Lock | None") -> None: ...

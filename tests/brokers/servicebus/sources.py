@@ -10,6 +10,16 @@ from tests.brokers.servicebus.emulator import EmulatorProcess
 from tests.brokers.servicebus.lab import ServiceBus
 
 
+NO_ENGINE = (
+    "Service Bus: there is no python-qpid-proton for the emulator; "
+    "pip install --require-hashes -r requirements/emulator.txt (it needs a C compiler)"
+)
+
+
+def has_engine() -> bool:
+    return importlib.util.find_spec("proton") is not None
+
+
 def open_servicebus(folder: Path, *, own: bool = False, tls: bool = False, strict: bool = False) -> ServiceBus:
     """A started namespace, its files in `folder`; `own`: one that may be killed and disturbed. Raises Missing.
 
@@ -30,11 +40,7 @@ def _servicebus(folder: Path, *, own: bool, tls: bool, strict: bool) -> ServiceB
         from tests.brokers.servicebus.elsewhere import NamespaceAccess
 
         return ServiceBus(Elsewhere("TEST_SERVICEBUS", "own_servicebus"), NamespaceAccess(given))
-    if importlib.util.find_spec("proton") is None:
-        otherwise = "" if own else ", or set TEST_SERVICEBUS to a connection string"
-        raise Missing(
-            "there is no python-qpid-proton for the Service Bus emulator; "
-            f"pip install --require-hashes -r requirements/emulator.txt (with a C compiler){otherwise}"
-        )
+    if not has_engine():
+        raise Missing(NO_ENGINE if own else f"{NO_ENGINE}, or set TEST_SERVICEBUS to a connection string")
     process = EmulatorProcess(folder, tls=tls, strict=strict)
     return ServiceBus(process, process.access)
