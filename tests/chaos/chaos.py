@@ -74,7 +74,9 @@ class Chaos:
                 async with asyncio.TaskGroup() as both:
                     both.create_task(self._publish())
                     both.create_task(self._rage())
+                self._say(f"{len(self._sent)} events are published")
                 await self._settle()
+                self._say("nothing is left")
                 self._look_for_fallen()
                 await asyncio.gather(*(self._leave(worker) for worker in self._workers if worker.running))
             finally:

@@ -1,7 +1,7 @@
-"""Service Bus under chaos: a queue. An event is settled when the emulator's journal says that it is gone; the end is as on RabbitMQ.
+"""Service Bus under chaos: a queue. An event is settled when the emulator's journal says so; in the end nothing lies in the queue.
 
-The journal says all that happens to a message, and reading along costs the emulator nothing; to ask it for all that lies in a queue,
-again and again, would take it so long that locks run out. Locks are short, so that what a killed worker held comes back soon.
+Reading the journal along costs the emulator nothing; to ask it for all that lies in a queue, again and again, would take it so long
+that locks run out. Locks are short, so that what a killed worker held comes back soon.
 """
 
 import threading

@@ -113,8 +113,8 @@ def test_kafka_settles_an_event_when_the_commit_has_passed_it() -> None:
 def test_service_bus_has_settled_what_the_journal_says_is_gone(tmp_path: Path) -> None:
     journal, reader = Journal(tmp_path / "journal"), servicebus.JournalReader(tmp_path / "journal", "q")
     wires = [b"\x00\x53\x75\xa0" + bytes((len(event.body),)) + event.body for event in SENT]
-    for record in (Stored("q", 1, 0.0, wires[0]), Stored("other", 1, 0.0, wires[4]), Stored("q", 2, 0.0, wires[1])):
-        journal.append(record)
+    for queue, sequence, wire in (("q", 1, wires[0]), ("other", 1, wires[4]), ("q", 2, wires[1])):
+        journal.append(Stored(queue, sequence, 0.0, wire))
     reader.read()
     assert (reader.settled, reader.returned) == ({}, {})
     for record in (Failed("q", 2, 1), Failed("other", 1, 3), Gone("q", 1), Gone("other", 1)):

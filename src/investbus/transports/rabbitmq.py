@@ -184,10 +184,8 @@ class RabbitMq:
 
 async def _publish(channel: aiormq.Channel, queue: str, messages: Sequence[Message]) -> None:
     """Each is confirmed when this returns. The default exchange brings to a queue what bears its name."""
-    sent = (
-        channel.basic_publish(bytes(message.body), routing_key=queue, properties=properties(message), mandatory=True)
-        for message in messages
-    )
+    prepared = [(bytes(message.body), properties(message)) for message in messages]
+    sent = (channel.basic_publish(body, routing_key=queue, properties=given, mandatory=True) for body, given in prepared)
     await asyncio.gather(*sent)
 
 

@@ -10,6 +10,7 @@ from pamqp.common import FieldTable, FieldValue
 from investbus.transport import Message
 
 PERSISTENT = 2
+LONGEST_NAME = 128  # bytes; pamqp would cut a longer one
 DELIVERIES = "x-delivery-count"  # how often a quorum queue has delivered it before
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -29,6 +30,10 @@ def count(given: FieldTable | None) -> int:
 
 
 def properties(message: Message) -> spec.Basic.Properties:
+    """Raises ValueError where a header has too long a name."""
+    for name in message.headers:
+        if len(name.encode()) > LONGEST_NAME:
+            raise ValueError(f"a header has a name of more than {LONGEST_NAME} bytes")
     return spec.Basic.Properties(delivery_mode=PERSISTENT, headers=dict(message.headers) or None)
 
 

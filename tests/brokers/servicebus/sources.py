@@ -9,7 +9,6 @@ from tests.brokers.missing import Missing
 from tests.brokers.servicebus.emulator import EmulatorProcess
 from tests.brokers.servicebus.lab import ServiceBus
 
-
 NO_ENGINE = (
     "Service Bus: there is no python-qpid-proton for the emulator; "
     "pip install --require-hashes -r requirements/emulator.txt (it needs a C compiler)"
