@@ -79,7 +79,10 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "nothing at all": ("", 'c.yaml: file: section is missing; transport is "file", the default; it needs path'),
     "unknown transport": ("transport: kafak\n", 'c.yaml:1: transport: "kafak" is unknown; did you mean kafka?'),
-    "unheard-of transport": ("transport: zmq\n", 'c.yaml:1: transport: "zmq" is unknown; known: kafka, rabbitmq, servicebus, file, memory'),
+    "unheard-of transport": (
+        "transport: zmq\n",
+        'c.yaml:1: transport: "zmq" is unknown; known: kafka, rabbitmq, servicebus, file, memory',
+    ),
     "half of a rabbitmq": (
         "transport: rabbitmq\nrabbitmq: {cert_file: x}\n",
         "c.yaml:2: rabbitmq.queue: is missing; set it, or INVESTBUS_RABBITMQ__QUEUE",

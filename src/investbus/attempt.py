@@ -25,7 +25,7 @@ class Attempts:
         self._resources = resources
         self._ambient = ambient
         self._clock = ambient.monotonic
-        self.running = 0
+        self.running = 0  # replayed ones not counted
         self.leaving = False  # the worker ends: what still runs is being cancelled
 
     async def run(self, slot: Slot, work: Work) -> Outcome:
@@ -36,7 +36,8 @@ class Attempts:
             lead.event, route.state, work.attempt, lead.delivery.redelivered, route.name, lead.received, self._resources
         )
         slot.deadline = started + route.timeout
-        self.running += 1
+        counted = work.replay is None
+        self.running += counted
         error: Exception | None = None
         try:
             await route.call(lead.event, ctx)
@@ -52,11 +53,11 @@ class Attempts:
         except Exception as raised:
             error = raised
         finally:
-            self.running -= 1
+            self.running -= counted
             if slot.ended():
                 error = _timed_out(route.timeout, error)
         seconds = self._clock() - started
-        if work.replay is None:
+        if counted:
             counts.seconds.observe(seconds)
         if error is not None:
             return self._failed(work, error, seconds)

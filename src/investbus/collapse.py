@@ -18,10 +18,10 @@ def collapse(lane: Lane) -> None:
     """Bind the head of the lane and those right behind it that may share its run; the last of them is the one that runs.
 
     A group is fixed at its first attempt: what arrives later has a run of its own, and no event dies for attempts that it took
-    no part in.
+    no part in. One that was alone at its first stays alone.
     """
     head = lane.queue[0]
-    if head.group is not None:
+    if head.group is not None or head.attempt > 1 or head.blocked:
         return
     group = list(takewhile(lambda work: _shares(head, work), lane.queue))
     if len(group) < 2:

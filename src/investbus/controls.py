@@ -128,6 +128,8 @@ class Controls:
             stop_after=len(ids) + 1,
             again=False,
         )
+        if await self._store.get_replay(replay.id) is not None:
+            return  # it could not run them: a little later again
         log.info("parked events come back", events=len(ids), replay=replay.id)
         await self._store.ask_replay(replay, ids)
 

@@ -19,6 +19,7 @@ import structlog
 from investbus.errors import InvestbusError, StoreError
 from investbus.mailbox import Mailbox
 from investbus.outcome import Dead
+from investbus.settle import STORE_AGAIN
 from investbus.store import letter_id
 from investbus.work import Lane, Work
 
@@ -120,8 +121,12 @@ class CrashJournal:
         while self._ending:
             await asyncio.sleep(ERASE_AFTER)
             ending, self._ending = self._ending, []
-            with suppress(StoreError):
+            try:
                 await self._store.ended(ending)
+            except StoreError:
+                self._ending[:0] = ending
+                await asyncio.sleep(STORE_AGAIN)
+            else:
                 self._begun.difference_update(ending)
         self._erasing = None
 

@@ -70,7 +70,7 @@ class Dispatcher:
         self._empty: asyncio.Future[None] | None = None
         self.crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.unfinished = 0  # submitted and not settled
-        self.undecoded = 0  # of these, bytes that were no event and wait for the store
+        self.uncounted = 0  # of these, bytes that were no event, and what is replayed: no events received
         self.bytes = 0
         self.started = False
         gatehouse.opened = pauses.resumed = self._through
@@ -104,7 +104,7 @@ class Dispatcher:
         """Take works, in order. Those whose lease has closed meanwhile go straight back."""
         for work in works:
             self.unfinished += 1
-            self.undecoded += not work.event.id
+            self.uncounted += not work.event.id or work.replay is not None
             size = work.size
             self.bytes += size
             self._largest = max(size, self._largest)
@@ -151,7 +151,7 @@ class Dispatcher:
     def forget(self, work: Work) -> None:
         """A work was settled: its room is free."""
         self.unfinished -= 1
-        self.undecoded -= not work.event.id
+        self.uncounted -= not work.event.id or work.replay is not None
         self.bytes -= work.size
         if (
             not self._room.is_set()
@@ -162,9 +162,10 @@ class Dispatcher:
         if self._empty is not None and not self.unfinished and not self._empty.done():
             self._empty.set_result(None)
 
-    def stored(self, work: Work) -> None:
-        """A dead letter at the head of its lane is durable: with the last one of the head the key goes on."""
-        work.ended = True
+    def stored(self, work: Work, ended: bool = True) -> None:
+        """What became of the head of a lane is durable: a dead letter, or the outcome of a replay. With the last one of the head
+        the key goes on. `ended`: a copy of it need not run."""
+        work.ended = ended
         lane = self.lanes[work.event.key]
         lane.storing -= 1
         if not lane.storing:
@@ -174,13 +175,13 @@ class Dispatcher:
 
     @property
     def running(self) -> int:
-        """Handlers that run now."""
+        """Events received whose handlers run now."""
         return self._attempts.running
 
     @property
     def waiting(self) -> int:
         """Events received, unfinished and not running."""
-        return self.unfinished - self.running - self.undecoded
+        return self.unfinished - self.running - self.uncounted
 
     def lane_states(self) -> Mapping[str, int]:
         """Lanes by state, with those that wait for the store counted as queued."""
@@ -290,6 +291,9 @@ class Dispatcher:
             try:
                 outcome = await self._attempted(slot, work)
             except asyncio.CancelledError:
+                if not self._attempts.leaving:  # by a handler that ran in this task before, and too late for its own attempt
+                    self._conclude(lane, work, Again(0.0, RuntimeError("cancelled by another event's handler"), spent=False))
+                    raise
                 for one in work.together:
                     if one.replay is None:
                         one.route.counts.outcomes["released"] += 1
@@ -308,9 +312,9 @@ class Dispatcher:
     async def _attempted(self, slot: Slot, work: Work) -> Outcome:
         if self._preflight is None or not (work.route.park or work.lead.journal):
             return await self._attempts.run(slot, work)
-        if (outcome := await self._preflight.before(work.lead)) is None:
+        if (outcome := await self._preflight.before(work)) is None:
             outcome = await self._attempts.run(slot, work)
-            self._preflight.after(work.lead)
+            self._preflight.after(work)
         return outcome
 
     def _replace_hung(self, slot: Slot) -> None:
@@ -324,13 +328,13 @@ class Dispatcher:
     def _conclude(self, lane: Lane, work: Work, outcome: Outcome) -> None:
         together = work.together
         match outcome:
-            case Done() | Duplicate() | Skipped():
+            case Done() | Duplicate() if work.replay is None:
                 for one in together:
-                    one.ended = type(outcome) is not Skipped
+                    one.ended = True
                 self._advance(lane)
                 for one in together:
                     self._finish(one, outcome)
-            case Dead():
+            case Done() | Duplicate() | Skipped() | Dead():
                 lane.state, lane.storing = "storing", len(together)
                 for one in together:
                     one.tries = work.tries

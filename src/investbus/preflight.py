@@ -26,25 +26,32 @@ class Preflight:
         self.parking = tuple(route.name for route in routes if route.park)
 
     async def before(self, work: Work) -> Outcome | None:
-        """What becomes of the event without a run; None: it may run."""
+        """What becomes of the head of a lane, and its group, without a run; None: it may run."""
+        outcome: Outcome | None = None
+        runs = False
         try:
             outcome = await self._parked(work) if work.route.park else None
-            if outcome is None and work.journal:
-                await self.journal.begin(work)
+            if outcome is None and work.lead.journal:
+                await self.journal.begin(work.lead)
+            runs = outcome is None
         except StoreError as error:
             outcome = Again(STORE_AGAIN, error, spent=False)
-        if outcome is not None:
-            self.journal.step_aside(work)
+        finally:  # also where it is cancelled
+            if not runs:
+                self.journal.step_aside(work.lead)
         return outcome
 
     def after(self, work: Work) -> None:
         """The attempt ended."""
-        self.journal.step_aside(work)
-        if work.journal:
-            self.journal.end(work)
+        self.journal.step_aside(work.lead)
+        if work.lead.journal:
+            self.journal.end(work.lead)
 
     async def _parked(self, work: Work) -> Outcome | None:
-        """Behind a dead letter of its key an event waits in the store; a replayed one runs if nothing older is in its way."""
+        """Behind a dead letter of its key an event waits in the store; a replayed one runs if nothing older is in its way.
+
+        Of a group that is the oldest which counts: the others stand behind it, and run with it.
+        """
         first = await self._store.blocking(work.event.key, self.parking)
         if first is None or (work.letter is not None and first == work.letter.id):
             return None

@@ -35,7 +35,7 @@ class ReplayRecord:
         self._ended: list[_Ended] = []
         self._more = asyncio.Event()
         self.settle: Callable[[Work, Ending], None] = lambda work, ending: None  # the settler's
-        self.stored: Callable[[Work], None] = lambda work: None  # the dispatcher's: the key goes on
+        self.stored: Callable[[Work, bool], None] = lambda work, ended: None  # the dispatcher's: the key goes on
         self.failing = ""  # why outcomes cannot be stored now
 
     def finish(self, work: Work, outcome: Outcome) -> None:
@@ -93,7 +93,6 @@ class ReplayRecord:
         work, outcome = ended.work, ended.end.outcome
         self._metrics.route(UNKNOWN if work is None else work.route.name).replays[outcome] += 1
         if work is not None:
-            if outcome == "dead":
-                self.stored(work)
+            self.stored(work, outcome != "skipped")
             self.settle(work, "duplicate" if outcome == "skipped" else outcome)
         ended.run.ended(outcome)

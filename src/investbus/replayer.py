@@ -43,6 +43,7 @@ class Run:
         self.taken = 0  # the place in the list up to which letters were taken
         self.under_way = 0
         self.died = 0
+        self.looked = 0.0  # monotonic time of the last look at it, from which the claim counts
         self.changed = asyncio.Event()
         self.lease = Lease(lambda seq: None, SettleCounts(), self._given_back)
 
@@ -85,15 +86,13 @@ class Replayer:
         try:
             ours = await self._carry_out(run, replay)
         except asyncio.CancelledError:
-            run.lease.close()
+            await self._leave(run)  # else somebody would take it, and run once more what still runs here
             with suppress(StoreError):
                 await self._store.end_replay(replay.id, self._worker, "pending", "")
             raise
         if not ours:
             log.info("replay left", replay=replay.id)  # cancelled, or taken over by another worker
-            run.lease.close()
-            while run.under_way > 0:
-                await self._change(run)
+            await self._leave(run)
             return
         stopped = f"{run.died} of its letters died again" if run.died >= replay.stop_after else ""
         if run.died and run.taken == 1 and replay.planned > 1:
@@ -102,6 +101,13 @@ class Replayer:
             lambda: self._store.end_replay(replay.id, self._worker, "stopped" if stopped else "done", stopped)
         )
         log.info("replay ended", replay=replay.id, stopped=stopped)
+
+    async def _leave(self, run: Run) -> None:
+        """Begin nothing more of it; what of it runs may end."""
+        run.lease.close()
+        while run.under_way > 0 and self._dispatcher.unfinished:  # what the end of the worker cancels does not say so
+            await self._change(run)
+            await self._ours(run)
 
     async def _carry_out(self, run: Run, replay: Replay) -> bool:
         """False once it is no longer ours."""
@@ -113,9 +119,12 @@ class Replayer:
         while more and run.died < (1 if run.taken == 1 else replay.stop_after):
             await asyncio.sleep(max(TICK, min(LOOK, 1.0 / speed)))
             now = self._ambient.monotonic()
-            credit, before = credit + speed * (now - before), now
+            # No more than a second's worth is saved up: after an outage the others do not come all at once.
+            credit, before = min(credit + speed * (now - before), max(speed, 1.0)), now
             speed = min(replay.rate, 2.0 ** min(now - began, 30.0))
             if credit < 1.0:
+                if not await self._ours(run):
+                    return False
                 continue
             limit = min(int(credit), MOST_AT_ONCE)
             credit -= limit
@@ -149,23 +158,25 @@ class Replayer:
     async def _until(self, run: Run, under_way: int) -> bool:
         """Wait until no more letters than that are under way, and the backlog has room; False once it is no longer ours."""
         while run.under_way > under_way or self._dispatcher.full:
-            if await self._change(run) or await self._items(run, 0) is not None:
-                continue
-            return False
+            await self._change(run)
+            if not await self._ours(run):
+                return False
         return True
 
-    async def _change(self, run: Run) -> bool:
-        """Wait for a letter to end; False if none did for a while."""
+    async def _change(self, run: Run) -> None:
+        """Wait for a letter to end, and no longer than until the next look."""
         run.changed.clear()
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(LOOK):
                 await run.changed.wait()
-        except TimeoutError:
-            return False
-        return True
+
+    async def _ours(self, run: Run) -> bool:
+        """Whether it still is; looked up once in a while, however many letters end."""
+        return self._ambient.monotonic() - run.looked < LOOK or await self._items(run, 0) is not None
 
     async def _items(self, run: Run, limit: int) -> list[Item] | None:
         """The next letters; the claim begins anew with each call."""
+        run.looked = self._ambient.monotonic()
         until = datetime.fromtimestamp(self._ambient.wall(), UTC) + timedelta(seconds=CLAIM)
         return await self._patiently(lambda: self._store.next_items(run.id, self._worker, run.taken, limit, until))
 

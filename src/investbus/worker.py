@@ -197,7 +197,7 @@ class Worker:
         while max_events is None or self.taken < max_events:
             if self.pauses.everything:
                 self.waits_for = "resume"
-                await self._within_stop(self.pauses.over())
+                await self._within_stop(self._paused())
             self.beat, self.waits_for = self._ambient.monotonic(), "room"
             limit = await self.dispatcher.room()
             if self.stopping:  # also when there is room because everything queued was given back
@@ -218,6 +218,13 @@ class Worker:
             self.taking = True
             await self._take(deliveries)
             self.taking = False
+
+    async def _paused(self) -> None:
+        """Wait for the end of the pause; or of the connection, which only `receive` can tell why."""
+        while self.pauses.everything and self.transport.state().connected:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RECEIVE_FOR):
+                    await self.pauses.over()
 
     async def _take(self, deliveries: Sequence[Delivery]) -> None:
         self.last_received = self._ambient.wall()

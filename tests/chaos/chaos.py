@@ -17,7 +17,6 @@ from tests.chaos.history import Departure, History, Sent, in_flight
 from tests.chaos.ledger import read_runs
 from tests.chaos.workers import WorkerProcess
 
-HANDLING = 0.5  # seconds that the platform takes for an answer
 NOTICED = 1.0  # seconds after a kill by which any bus has seen the connection end
 MOVES_WITHIN = 60.0  # seconds after any fault
 DOOMED = 0.02  # of the events are rejected
@@ -34,6 +33,7 @@ class Plan(msgspec.Struct, frozen=True):
     kills: int = 20
     workers: int = 3  # one more joins and leaves
     pause: tuple[float, float] = (1.0, 6.0)  # seconds between two faults
+    handling: float = 0.5  # seconds that a handler takes
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ class Chaos:
 
     async def run(self) -> Report:
         async with Platform(self._world) as platform, self._bus.watched():
-            platform.faults.add(Fault(path="/portfolios/*", ending="answer", delay=HANDLING))
+            platform.faults.add(Fault(path="/portfolios/*", ending="answer", delay=self._plan.handling))
             settings = self._settings(platform.url)
             self._workers = [WorkerProcess(f"worker-{n}", self._folder, settings) for n in range(self._plan.workers + 1)]
             try:

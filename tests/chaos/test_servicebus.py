@@ -38,5 +38,5 @@ async def test_promises_hold_through_kill_9_among_competing_workers(
 async def test_a_key_keeps_its_order_over_workers_where_it_is_a_session(
     bus_with: Callable[[int], ServiceBusBus], tmp_path: Path
 ) -> None:
-    report = await Chaos(bus_with(8), tmp_path, small(keys=40)).run()
+    report = await Chaos(bus_with(16), tmp_path, small()).run()
     assert not report.violations, "\n".join(report.violations)

@@ -122,8 +122,10 @@ class Link:
         """Of the broker."""
         return str(self._connection.server_properties.get("version", ""))
 
-    async def channel(self, *, confirms: bool = False) -> aiormq.Channel:
-        channel = await answered(self._connection.channel(publisher_confirms=confirms))
+    async def channel(self, *, confirms: bool = False, frames: int = 10) -> aiormq.Channel:
+        """`frames`: how many that have arrived may wait for the channel."""
+        opening = self._connection.channel(publisher_confirms=confirms, frame_buffer_size=frames)
+        channel = await answered(opening)
         assert isinstance(channel, aiormq.Channel)
         return channel
 

@@ -23,6 +23,7 @@ from investbus.transports.rabbitmq_queue import denied, look, missing
 from investbus.transports.rabbitmq_settling import Tags
 
 FLUSH_AFTER = 0.001  # seconds from a decision to its ack: what is decided meanwhile goes with it; at once costs a tenth more
+FRAMES = 300  # three for an event: with aiormq's 10, `receive` would never have more than three events
 PROBE_EVERY = 3.0
 STALLED_AFTER = 15.0  # seconds without a delivery where there should be one
 
@@ -60,7 +61,7 @@ class Consumer:
         try:
             probe = await self._link.channel()
             self._ready, _ = await look(probe, queue)
-            self._channel = await self._link.channel()
+            self._channel = await self._link.channel(frames=FRAMES)
             self._channel.closing.add_done_callback(self._ended)
             self._channel.on_consumer_cancel_callbacks.add(self._cancelled)
             await self._consume()
