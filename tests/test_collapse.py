@@ -8,7 +8,7 @@ import pytest
 from investbus import Context, Event, Reject, Router
 from investbus.assembly import Assembled
 from investbus.testing.bus import Bus
-from investbus.transport import Message
+from investbus.transport import Delivery, Lease, Message, SettleCounts
 from tests.whole import check_law, envelope
 
 NAME = "portfolios.status-update"
@@ -120,3 +120,30 @@ async def test_a_group_that_is_given_back_comes_again_whole(bus: Bus) -> None:
     assert calls == [("P1-2", 1), ("P1-2", 1)]
     assert ended(parts) == {"released": 2}
     assert parts.worker.dispatcher.unfinished == 2
+
+
+async def test_an_event_that_was_alone_at_its_first_attempt_stays_alone(bus: Bus) -> None:
+    calls = handled(bus, seconds=0.0, error=RuntimeError("no"), retry={"attempts": 2, "first": 5.0})
+    parts = await put(bus, update(1))
+    await bus.advance(2.0)
+    await put(bus, update(2))
+    await bus.advance(60.0)
+    assert calls == [("P1-1", 1), ("P1-1", 2), ("P1-2", 1), ("P1-2", 2)]
+    assert ended(parts) == {"dead": 2}
+
+
+async def test_an_attempt_counts_also_where_some_of_its_group_are_given_back(bus: Bus) -> None:
+    calls = handled(bus, seconds=2.0, error=RuntimeError("no"), retry={"attempts": 3, "first": 10.0, "factor": 1.0})
+    parts = await bus._started()
+    counts = SettleCounts()
+    leases = [Lease(lambda position: None, counts) for _ in range(2)]
+    deliveries = [Delivery(update(at), {}, "test:events", at, lease) for at, lease in enumerate(leases)]
+    for lease in leases:
+        lease.on_closing(parts.worker.dispatcher.drop)
+        lease.unsettled += 1
+    parts.worker.dispatcher.submit(await parts.worker.intake.take(deliveries, parts.worker.dispatcher.breathe))
+    await bus.advance(1.0)
+    leases[1].close()
+    await bus.advance(100.0)
+    assert calls == [("P1-1", 1), ("P1-0", 2), ("P1-0", 3)]
+    assert ended(parts) == {"dead": 1, "released": 1}

@@ -1,10 +1,16 @@
 """An event that kills the process is found after three starts, becomes a dead letter, and takes nothing else with it."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from investbus import Context, Event, Router
+from investbus.errors import StoreError
+from investbus.testing.bus import Bus
+from investbus.transport import Message
 from tests.test_process import Process
 from tests.whole import envelope, letters, publish, until
 
@@ -92,3 +98,32 @@ async def test_a_handler_that_blocks_the_loop_is_named_once_with_its_stack(proce
     assert '"handler":"hand:handle"' in told[0].replace('": "', '":"')
     assert "hand.py:15 handle" in told[0]
     assert "BLOCK" not in told[0]
+
+
+async def test_an_attempt_that_ended_while_the_store_was_away_is_no_crash(bus: Bus) -> None:
+    router, away = Router(), [True]
+
+    @router.on("portfolios.status-update", needs=(), retry={"first": 500.0, "max": 500.0})
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
+        if not ctx.redelivered:
+            raise RuntimeError("waits until its lease is lost")
+
+    bus.use(router)
+    await bus._started()
+    real = bus._store.ended
+
+    async def ended(starts: Sequence[str]) -> None:
+        if away:
+            raise StoreError("the store is away")
+        await real(starts)
+
+    bus._store.ended = ended  # type: ignore[method-assign]
+    assert bus._transport is not None
+    await bus._transport.publish([Message(update("1", "GOOD"))])
+    await bus.advance(1.0)
+    await bus.lose_lease()
+    await bus.advance(10.0)
+    assert list(bus._store.starts.values()) == [1]
+    away.clear()
+    await bus.advance(10.0)
+    assert bus._store.starts == {}

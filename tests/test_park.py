@@ -1,6 +1,8 @@
 """Routes that park: behind a dead letter later events of the key wait in the store, and come back in order once that is dealt with.
 """
 
+import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -138,3 +140,77 @@ async def test_an_obsolete_dead_letter_is_superseded_and_left_out_of_a_replay(bu
     await ask(bus)
     await bus.advance(10.0)
     assert ran == ["1", "2", "3", "4", "3"]
+
+
+async def test_a_hundred_parked_events_of_a_key_come_back_in_one_replay(bus: Bus) -> None:
+    bank = Bank(bus)
+    bank.bad = {"0"}
+    await put(bus, *(event(str(number)) for number in range(100)))
+    bank.bad, bank.ran = set(), []
+    await ask(bus)
+    await bus.advance(30.0)
+    assert bank.ran == [str(number) for number in range(100)]
+    assert [(one.row.done, one.row.skipped) for one in bus._store.replays.values()] == [(1, 0), (99, 0)]
+
+
+async def test_parked_events_that_collapse_come_back_as_a_group(bus: Bus) -> None:
+    bad, router = {"0"}, Router()
+
+    @router.on("a.b", collapse=True, after_dead="park", needs=())
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
+        await asyncio.sleep(3.0)
+        if event.id in bad:
+            raise Reject("broken")
+
+    bus.use(router)
+    for number in range(20):
+        await put(bus, event(str(number)))
+    bad.clear()
+    await ask(bus)
+    await bus.advance(60.0)
+    assert set(states(bus).values()) == {"replayed"}
+    assert [one.row.skipped for one in bus._store.replays.values()] == [0, 0]
+
+
+async def test_parked_events_that_cannot_come_back_are_asked_for_once_a_minute(bus: Bus) -> None:
+    """The key function has changed meanwhile, and under the new key a letter is open."""
+    router, keys = Router(), ["of their own"]
+
+    @router.on("a.b", needs=(), after_dead="park", key=lambda event: event.data["id"] if keys else "ALL")
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
+        if event.id in ("1", "3"):
+            raise Reject("broken")
+
+    bus.use(router)
+    await put(bus, event("1"), event("2"))
+    keys.clear()
+    await put(bus, event("3", key="P2"))
+    await bus._store.discard(await bus._store.select_dead(Filter(event_id="1")), "1", "ann", "booked by hand", LATER)
+    await bus.advance(300.0)
+    assert states(bus) == {"1": "discarded", "2": "parked", "3": "open"}
+    assert 5 <= len(bus._store.replays) <= 6
+
+
+async def test_a_key_goes_on_after_a_cancellation_by_another_events_handler(bus: Bus) -> None:
+    router, ran = Router(), []
+
+    @router.on("a.b", needs=(), after_dead="park")
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
+        ran.append(event.id)
+        task = asyncio.current_task()
+        assert task is not None
+        if event.id == "1":
+            asyncio.get_running_loop().call_later(0.05, task.cancel)
+
+    bus.use(router, settings={"dispatch": {"slots": 1}})
+    real = bus._store.blocking
+
+    async def slow(key: str, routes: Sequence[str]) -> str | None:
+        await asyncio.sleep(0.2)
+        return await real(key, routes)
+
+    bus._store.blocking = slow  # type: ignore[method-assign]
+    parts = await put(bus, event("1"), event("2"), event("3"))
+    assert ran == ["1", "2", "3"]
+    assert parts.worker.transport.counts.ok == 3
+    check_law(parts)

@@ -124,3 +124,18 @@ async def test_undecodable_bodies_make_a_flood_as_well(bus: Bus) -> None:
     await bus.advance(5.0)
     assert parts.console.paused() == {"flood"}
     assert [pause.reason for pause in await bus._store.pauses()] == ["flood"]
+
+
+async def test_a_paused_worker_comes_back_to_a_bus_that_was_lost(bus: Bus) -> None:
+    router = Router()
+
+    @router.on("a.b", needs=())
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None: ...
+
+    bus.use(router)
+    parts = await bus._started()
+    await bus._store.pause(Pause(EVERYTHING, "operator", "", "ann", NOON))
+    await bus.advance(3.0)
+    await parts.worker.transport.close(1.0)
+    await bus.advance(30.0)
+    assert parts.console.readiness()["transport"] == "", "a pause is no reason not to be ready"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from investbus import Context, Event, Reject, Router
+from investbus import Context, Event, Reject, Router, Unavailable
 from investbus.assembly import Assembled
 from investbus.mailbox import EVERYTHING, Pause, Replay
 from investbus.store import Filter
@@ -225,3 +225,99 @@ async def test_an_outage_in_the_middle_of_a_replay_costs_nothing(bus: Bus, rate:
     await bus.advance(4000.0)
     ended = await replay(bus)
     assert (ended.state, ended.done, ended.dead) == ("done", 30, 0)
+
+
+async def test_a_replay_stays_with_one_worker_while_letters_end_one_after_the_other(bus: Bus) -> None:
+    bank, other = Bank(bus), Bus()
+    await died(bus, *(event(str(number), key="P1") for number in range(60)))
+    other._store = bus._store
+    beside = Bank(other, seconds=0.8)
+    await other._started()
+    for one in (bank, beside):
+        one.seconds, one.broken, one.ran = 0.8, False, []
+    await ask(bus)
+    await bus.advance(120.0)
+    await other.stop()
+    assert sorted((len(bank.ran), len(beside.ran))) == [0, 60], "a claim that runs out makes letters run twice"
+
+
+async def test_a_slow_replay_keeps_its_claim_between_two_letters(bus: Bus) -> None:
+    bank = Bank(bus)
+    await died(bus, *(event(str(number)) for number in range(3)))
+    bank.broken = False
+    await ask(bus, rate=0.02)
+    for _ in range(60):
+        await bus.advance(1.0)
+        until = bus._store.replays["r1"].until
+        assert until is None or until.timestamp() > bus._wall()
+
+
+async def test_a_replay_is_cancelled_also_while_letters_of_one_key_end_all_the_time(bus: Bus) -> None:
+    bank = Bank(bus)
+    await died(bus, *(event(str(number), key="P1") for number in range(60)))
+    bank.seconds, bank.broken, bank.ran = 0.8, False, []
+    await ask(bus)
+    await bus.advance(15.0)
+    await bus._store.cancel_replay("r1", "ann", NOON)
+    ran = len(bank.ran)
+    await bus.advance(60.0)
+    assert len(bank.ran) <= ran + 3
+
+
+async def test_the_speed_that_was_asked_for_holds_after_an_outage_too(bus: Bus) -> None:
+    router, mended, down, ran = Router(), list[bool](), list[bool](), list[str]()
+
+    @router.on("a.b", needs=("core",))
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
+        if not mended:
+            raise Reject("broken")
+        if down:
+            raise Unavailable("core")
+        ran.append(event.id)
+
+    bus.use(router, settings={"store": {"flood_after": 1000}})
+    await put(bus, *(event(str(number)) for number in range(600)))
+    await bus.advance(20.0)
+    mended.append(True)
+    await ask(bus, rate=2.0)
+    await bus.advance(10.0)
+    down.append(True)
+    await bus.advance(1000.0)
+    down.clear()
+    ran.clear()
+    await bus.advance(60.0)
+    assert len(ran) <= 128 + 2 * 60, "those that were under way, and the others at their speed"
+
+
+async def test_letters_that_run_or_wait_again_are_no_events_received(bus: Bus) -> None:
+    router, mended = Router(), list[bool]()
+
+    @router.on("a.b", needs=())
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
+        if not mended:
+            raise Reject("broken")
+        await asyncio.sleep(30.0)
+
+    bus.use(router)
+    parts = await died(bus, event("1", key="P1"), event("2", key="P1"))
+    mended.append(True)
+    await ask(bus)
+    for _ in range(100):
+        await bus.advance(1.0)
+        check_law(parts)
+    assert (await replay(bus)).done == 2
+
+
+async def test_a_stop_gives_a_replay_back_when_nothing_of_it_runs_any_more(bus: Bus) -> None:
+    bank = Bank(bus)
+    parts = await died(bus, event("1"), event("2"))
+    bank.seconds, bank.broken, bank.ran = 8.0, False, []
+    await ask(bus)
+    await bus.advance(3.0)
+    parts.worker.stop()
+    while not bank.ran:
+        assert (await replay(bus)).state == "running", "else another worker takes what still runs here"
+        await bus.advance(0.2)
+    await bus.advance(5.0)
+    ended = await replay(bus)
+    assert (ended.state, ended.done) == ("pending", 1)

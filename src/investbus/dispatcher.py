@@ -342,17 +342,23 @@ class Dispatcher:
             case Again() | Blocked() if self._draining or any(one.delivery.lease.closing for one in together):
                 lane.state = "retrying"
                 self._drop_queued(lane, lambda other: self._draining or other.delivery.lease.closing)
-                if lane.queue and lane.queue[0] is work:
-                    self._requeue(lane)
-            case Again():
-                if outcome.spent:
-                    work.attempt += 1
-                    work.blocked = 0
-                lane.state = "retrying"
-                self._waits.add(lane, work, outcome.wait)
-            case Blocked():
-                lane.state = "gated"
-                self._gatehouse.wait(lane, work)
+                if lane.queue and lane.queue[0] is work:  # only others of its group have gone
+                    self._wait(lane, work, outcome)
+            case Again() | Blocked():
+                self._wait(lane, work, outcome)
+
+    def _wait(self, lane: Lane, work: Work, outcome: Again | Blocked) -> None:
+        """Let the head of a lane wait, without a slot, for its next attempt or at a gate."""
+        if type(outcome) is Blocked:
+            lane.state = "gated"
+            self._gatehouse.wait(lane, work)
+            return
+        assert type(outcome) is Again
+        if outcome.spent:
+            work.attempt += 1
+            work.blocked = 0
+        lane.state = "retrying"
+        self._waits.add(lane, work, outcome.wait)
 
     def _advance(self, lane: Lane) -> None:
         """The head has ended: the next one's turn, or the end of the lane."""

@@ -46,7 +46,8 @@ def configure(settings: Log) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(LEVELS[settings.level])
-    for repetitive in ("aiokafka", "psycopg"):  # ten errors a second while a broker is away; what matters is raised, and said once
+    # Ten errors a second while a broker is away, or a stack for each lost connection; what matters is raised, and said once.
+    for repetitive in ("aiokafka", "aiormq", "pamqp", "azure", "psycopg"):
         logging.getLogger(repetitive).setLevel(logging.CRITICAL)
     for noisy in ("aiohttp.access", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -41,7 +41,7 @@ GROUPS: Mapping[Kind, str] = {
 _IMPORT_STRING = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 _LOADERS = (__file__, importlib.__file__, "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
 # The library that a transport's extra of the same name installs.
-CLIENTS = {"kafka": "aiokafka", "rabbitmq": "aio_pika", "servicebus": "azure"}
+CLIENTS = {"kafka": "aiokafka", "rabbitmq": "aiormq", "servicebus": "azure"}
 
 
 def load_transport(name: str, origin: str = "") -> Callable[..., Any]:

@@ -89,6 +89,7 @@ class Chaos:
         dead = [letter for worker in self._workers for letter in await worker.dead_letters()]
         runs, settled = read_runs(self._folder), self._bus.settled()
         history = History(self._sent, runs, self._departures, settled, self._bus.returned(), dead, self._bus.keyed)
+        (self._folder / "history.json").write_bytes(msgspec.json.encode(history))  # for whoever has to explain a violation
         unclean = [f"exit: a worker that was told to leave left with {code}" for code in self._exits if code]
         return Report(
             plan=self._plan,

@@ -23,6 +23,7 @@ from tests.chaos.checks import unwatched
 from tests.chaos.history import Head, Sent
 
 LOCK = 5.0
+SESSION_LOCK = 15.0  # each session is a connection of its own: a machine full of them is late with renewals
 READ_EVERY = 0.05
 
 
@@ -74,7 +75,8 @@ class ServiceBusBus:
         self._sender: ServiceBusSender
         self._sent: list[Sent] = []
         self._over = threading.Event()
-        servicebus.create_queue(self._queue, lock=LOCK, sessions=self.keyed, max_delivery=1000)
+        lock = SESSION_LOCK if sessions else LOCK
+        servicebus.create_queue(self._queue, lock=lock, sessions=self.keyed, max_delivery=1000)
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:

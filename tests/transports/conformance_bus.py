@@ -73,7 +73,7 @@ async def opened(transport: Transport) -> AsyncIterator[Transport]:
 
 @asynccontextmanager
 async def consuming(transport: Transport) -> AsyncIterator[list[Delivery]]:
-    """All that it hands out, unacked, taken as a worker does: opened anew as often as the bus is gone."""
+    """All that it hands out, unacked, taken as a worker does: opened whenever it is not, or no longer."""
     received: list[Delivery] = []
     taking = asyncio.create_task(_take(transport, received))
     try:
@@ -88,11 +88,13 @@ async def consuming(transport: Transport) -> AsyncIterator[list[Delivery]]:
 async def _take(transport: Transport, received: list[Delivery]) -> None:
     while True:
         try:
-            await transport.open()
             while True:
                 received += await transport.receive(PLENTY)
         except TransportDown:
             await close(transport)
+        try:
+            await transport.open()
+        except TransportDown:
             await asyncio.sleep(0.2)
 
 

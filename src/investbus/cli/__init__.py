@@ -49,7 +49,8 @@ def settings(ctx: typer.Context) -> "Loaded":
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and say its exit code."""
-    logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # what it would say on stderr, our one line says
+    for client in ("aiokafka", "aiormq", "azure", "psycopg"):
+        logging.getLogger(client).addHandler(logging.NullHandler())  # what it would say on stderr, our one line says
     words = list(_hoisted(sys.argv[1:] if argv is None else argv)) or ["--help"]
     try:
         code = get_command(_app()).main(words, PROGRAM, standalone_mode=False)

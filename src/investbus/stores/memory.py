@@ -133,14 +133,9 @@ class MemoryStore:
     async def unblocked(self, routes: Sequence[str], limit: int) -> list[str]:
         ours = [letter for letter in self.dead.values() if letter.route in routes]
         active = {letter_id for replay in self.replays.values() if replay.active for letter_id in replay.letters.values()}
-        held = {letter.key for letter in ours if letter.id in active}
-        free = []
-        for letter in _oldest_first(ours):
-            if letter.state == "open":
-                held.add(letter.key)
-            elif letter.state == "parked" and letter.key not in held:
-                free.append(letter.id)
-        return free[:limit]
+        held = {letter.key for letter in ours if letter.state == "open" or letter.id in active}
+        free = (letter for letter in ours if letter.state == "parked" and letter.key not in held)
+        return [letter.id for letter in _oldest_first(free)][:limit]
 
     # ---- replays
 

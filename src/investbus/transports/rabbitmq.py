@@ -19,7 +19,7 @@ from investbus.transport import Delivery, Message, SettleCounts, TransportState
 from investbus.transports.rabbitmq_connection import Address, Link, address, answered, connected, explained, said
 from investbus.transports.rabbitmq_consumer import Consumer
 from investbus.transports.rabbitmq_message import properties
-from investbus.transports.rabbitmq_queue import Queue, Unseen, declare, denied, look, look_up, missing, refusals
+from investbus.transports.rabbitmq_queue import Queue, Unseen, declare, denied, look, look_up, may_publish, missing, refusals
 
 PUBLISH_WITHIN = 10.0  # for a batch
 PUBLISH_BATCH = 500
@@ -131,6 +131,8 @@ class RabbitMq:
 
     async def _looked_up(self, link: Link) -> list[str]:
         findings = await refusals(link, self._settings)
+        if not await may_publish(link, self._settings):
+            self._say("publishing", f"{denied('write', link.address, 'amq.default')}; a worker does not need it, `send` does")
         try:
             await look(await link.channel(), self._settings.queue)
         except aiormq.ChannelNotFoundEntity:
@@ -139,7 +141,8 @@ class RabbitMq:
             return findings
         if self._settings.management_url is None:
             unseen = "delivery limit, dead-letter exchange, single active consumer and consumer timeout of the queue"
-            return [*findings, f"rabbitmq.management_url is not set, so nobody can see here: {unseen}"]
+            self._say("not seen", f"{unseen}: set rabbitmq.management_url")
+            return findings
         try:
             queue = await look_up(self._settings, link.address)
         except Unseen as unseen:
@@ -155,12 +158,14 @@ class RabbitMq:
         else:
             order = "order of the queue, and per key in one process: the queue has no single active consumer"
             replicas = "any number share the queue"
-        self.guarantees = {**type(self).guarantees, "order": order, "replicas": replicas}
+        self._say("order", order)
+        self._say("replicas", replicas)
         if queue.consumer_timeout is None:
-            self.guarantees["holding"] = (
-                f"an event is unacked for {self._settings.hold_max:g} s at most; the broker's consumer_timeout, which has to be "
-                "at least twice that, cannot be seen"
-            )
+            hold = f"an event is unacked for {self._settings.hold_max:g} s at most"
+            self._say("holding", f"{hold}; the broker's consumer_timeout, which has to be at least twice that, cannot be seen")
+
+    def _say(self, name: str, promise: str) -> None:
+        self.guarantees = {**self.guarantees, name: promise}
 
     # ---- publishing
 

@@ -155,9 +155,13 @@ async def refusals(link: Link, settings: config_bus.RabbitMq) -> list[str]:
         found.append(str(denied("read", to, queue)))
     if settings.declare and not await _may(link, lambda channel: channel.queue_declare(queue, arguments=no_such_value)):
         found.append(str(denied("configure", to, queue)))
-    if not await _may(link, lambda channel: channel.basic_publish(b"", routing_key=f"{queue}.nowhere", mandatory=True)):
-        found.append(f"{denied('write', to, 'amq.default')}, the default exchange; only what publishes needs it")
     return found
+
+
+async def may_publish(link: Link, settings: config_bus.RabbitMq) -> bool:
+    """Whether this user may write to the default exchange; asked with a message that has nowhere to go."""
+    nowhere = f"{settings.queue}.nowhere"
+    return await _may(link, lambda channel: channel.basic_publish(b"", routing_key=nowhere, mandatory=True))
 
 
 async def _may(link: Link, ask: Callable[[aiormq.Channel], Coroutine[Any, Any, object]]) -> bool:

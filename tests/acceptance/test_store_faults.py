@@ -1,0 +1,224 @@
+"""The store fails under a whole worker: nothing is acked that was not stored, the probe says why, and it recovers by itself."""
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from investbus import Context, Event, Reject, Router
+from investbus.config import Settings
+from investbus.stores import postgresql_line, sqlite_file
+from tests.acceptance.served import not_ready, on_kafka, served, until_not_ready
+from tests.brokers.kafka import Kafka
+from tests.brokers.postgresql import PostgreSql
+from tests.stores.databases import execute
+from tests.whole import at_rest, check_law, envelope, letters, until
+
+pytestmark = pytest.mark.broker
+SIZE = 16 * 2**20  # of the disk that becomes full
+PADDING = "x" * 100_000  # a letter has to need new room
+ROUND = 8  # events: the even ones are rejected, so the first that cannot be stored is the first of all
+
+LOCKING = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('BEGIN EXCLUSIVE'); print(); sys.stdin.read()"
+
+
+@pytest.fixture
+def line(kafka: Kafka) -> str:
+    """A topic with one partition: what is committed there is one number."""
+    name = f"line-{uuid.uuid4().hex[:12]}"
+    kafka.create_topic(name)
+    return name
+
+
+def rejecting() -> tuple[Router, list[str]]:
+    """A handler that rejects events of even number; what it was run for."""
+    router, ran = Router(), list[str]()
+
+    @router.on("portfolios.status-update")
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
+        ran.append(event.id)
+        if int(event.id) % 2 == 0:
+            raise Reject("even")
+
+    return router, ran
+
+
+def publish(kafka: Kafka, topic: str, first: int) -> None:
+    """The next round of events, each of a key of its own."""
+    data = [{"id": f"P{number}", "padding": PADDING} for number in range(first, first + ROUND)]
+    kafka.produce(topic, [(None, envelope(event_id=str(first + at), data=one), None) for at, one in enumerate(data)])
+
+
+async def committed(kafka: Kafka, settings: Settings) -> int:
+    assert settings.kafka is not None
+    found = await asyncio.to_thread(kafka.committed, settings.kafka.group, settings.kafka.topic)
+    return sum(found.values())
+
+
+@asynccontextmanager
+async def failing_store(
+    kafka: Kafka, settings: Settings, *, breaks: Callable[[], object], mends: Callable[[], object]
+) -> AsyncIterator[list[str]]:
+    """A round before the fault, one in it and one after it. In the block the fault lasts; it gets the checks that fail."""
+    assert settings.kafka is not None
+    topic = settings.kafka.topic
+    router, ran = rejecting()
+    async with served(settings, router) as (parts, url):
+        publish(kafka, topic, 0)
+        await until(at_rest(parts, ROUND), 60.0)
+        await until_not_ready(url, [])
+        breaks()
+        publish(kafka, topic, ROUND)
+        await until_not_ready(url, ["store"])
+        yield await not_ready(url)
+        assert await committed(kafka, settings) == ROUND, "what is not stored is not acked, nor anything behind it"
+        mends()
+        publish(kafka, topic, 2 * ROUND)
+        await until(at_rest(parts, 3 * ROUND), 60.0)
+        await until_not_ready(url, [])
+        check_law(parts)
+    assert await committed(kafka, settings) == 3 * ROUND
+    assert sorted(ran, key=int) == [str(number) for number in range(3 * ROUND)], "each once: no effect was repeated"
+    died = [letter.event_id for letter in await letters(settings)]
+    assert sorted(died, key=int) == [str(number) for number in range(0, 3 * ROUND, 2)]
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A file system of `SIZE` bytes; only root can have one."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@contextmanager
+def small_files(folder: Path) -> Iterator[Callable[[bool], None]]:
+    """Switches a limit on the size of files that this process writes, just above what the store has now."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limited(on: bool) -> None:
+        largest = max(path.stat().st_size for path in folder.glob("state.db*"))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest + 4096 if on else soft, hard))
+
+    try:
+        yield limited
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk; the limit on file sizes below needs nobody")
+async def test_a_full_disk(kafka: Kafka, line: str, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        filler = disk / "filler"
+
+        def fill() -> None:
+            with filler.open("wb") as file:
+                room = os.statvfs(disk)
+                file.write(b"x" * (room.f_bavail * room.f_frsize))
+
+        settings = on_kafka(kafka, line, disk)
+        async with failing_store(kafka, settings, breaks=fill, mends=filler.unlink) as failing:
+            assert failing == ["store"]
+            await asyncio.sleep(1.5)  # it is tried again, and fails again
+
+
+async def test_a_limit_on_the_size_of_files(kafka: Kafka, line: str, tmp_path: Path) -> None:
+    with small_files(tmp_path) as limited:
+        settings = on_kafka(kafka, line, tmp_path)
+        async with failing_store(kafka, settings, breaks=lambda: limited(True), mends=lambda: limited(False)):
+            await asyncio.sleep(1.5)
+
+
+async def test_a_file_that_another_process_has_locked(
+    kafka: Kafka, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "PATIENCE", 0.2)
+    settings = on_kafka(kafka, line, tmp_path)
+    locking: list[subprocess.Popen[bytes]] = []
+
+    def lock() -> None:
+        command = [sys.executable, "-c", LOCKING, str(tmp_path / "state.db")]
+        locking.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        assert locking[0].stdout is not None
+        assert locking[0].stdout.readline() == b"\n", "it holds the lock"
+
+    try:
+        async with failing_store(kafka, settings, breaks=lock, mends=lambda: locking[0].communicate(timeout=30)):
+            await asyncio.sleep(1.5)
+    finally:
+        for process in locking:
+            process.kill()
+            process.communicate()
+
+
+async def test_a_server_that_is_killed_and_started_again(
+    kafka: Kafka, line: str, own_postgresql: PostgreSql, tmp_path: Path
+) -> None:
+    settings = on_kafka(kafka, line, tmp_path, store={"url": own_postgresql.new_database()})
+    async with failing_store(kafka, settings, breaks=own_postgresql.kill, mends=own_postgresql.start):
+        await asyncio.sleep(1.5)
+
+
+async def test_a_server_that_is_too_slow_to_answer(
+    kafka: Kafka, line: str, own_postgresql: PostgreSql, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = on_kafka(kafka, line, tmp_path, store={"url": own_postgresql.new_database()})
+    monkeypatch.setattr(postgresql_line, "CONNECT", 2.0)
+    monkeypatch.setattr(postgresql_line, "ANSWER", 2.0)
+    async with failing_store(kafka, settings, breaks=own_postgresql.pause, mends=own_postgresql.resume):
+        await asyncio.sleep(3.0)
+
+
+REFUSALS = {
+    "sqlite": "CREATE TRIGGER refuse BEFORE INSERT ON done BEGIN SELECT RAISE(ABORT, 'no done records'); END",
+    "postgresql": """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no done records'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON investbus.done FOR EACH ROW EXECUTE FUNCTION refuse()
+    """,
+}
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_a_done_record_that_cannot_be_written_does_not_hold_the_ack(
+    kind: str, kafka: Kafka, line: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The effect has happened: holding its ack would only repeat it."""
+    store = {} if kind == "sqlite" else {"url": request.getfixturevalue("postgresql").new_database()}
+    settings = on_kafka(kafka, line, tmp_path, **({"store": store} if store else {}))
+    router, ran = Router(), list[str]()
+
+    @router.on("portfolios.status-update")
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
+        ran.append(event.id)
+
+    async with served(settings, router) as (parts, url):
+        publish(kafka, line, 0)
+        await until(at_rest(parts, ROUND), 60.0)
+        if kind == "sqlite":
+            with sqlite3.connect(tmp_path / "state.db") as db:
+                db.execute(REFUSALS[kind])
+            db.close()
+        else:
+            execute(store["url"], REFUSALS[kind])
+        publish(kafka, line, ROUND)
+        await until_not_ready(url, ["store"])
+        await until(at_rest(parts, 2 * ROUND), 60.0)
+        assert parts.worker.metrics.routes["portfolios.status-update"].outcomes["done"] == 2 * ROUND
+        await until(lambda: parts.worker.transport.counts.ok == 2 * ROUND, 30.0)
+        assert await committed(kafka, settings) == 2 * ROUND
+    assert sorted(ran, key=int) == [str(number) for number in range(2 * ROUND)]
+
+
