@@ -296,7 +296,7 @@ async def test_letters_that_run_or_wait_again_are_no_events_received(bus: Bus) -
     async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
         if not mended:
             raise Reject("broken")
-        await asyncio.sleep(30.0)
+        await asyncio.sleep(10.0)
 
     bus.use(router)
     parts = await died(bus, event("1", key="P1"), event("2", key="P1"))

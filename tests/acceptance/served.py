@@ -18,10 +18,10 @@ from tests.brokers.kafka import Kafka
 from tests.whole import settings_in
 
 
-def on_kafka(kafka: Kafka, topic: str, folder: Path, **changes: Any) -> Settings:
-    """Settings of a worker on `topic`, in a group of its own unless `changes` say otherwise; a SQLite store in `folder`."""
-    section = {"bootstrap_servers": [kafka.bootstrap], "topic": topic, "session_timeout": 6.0}
-    section |= {"group": f"g-{uuid.uuid4().hex[:8]}"} | changes.pop("kafka", {})
+def on_kafka(kafka: Kafka, topic: str, folder: Path, group: str | None = None, **changes: Any) -> Settings:
+    """Settings of a worker on `topic`, in a group of its own unless one is named; a SQLite store in `folder`."""
+    section: dict[str, Any] = {"bootstrap_servers": [kafka.bootstrap], "topic": topic, "session_timeout": 6.0}
+    section["group"] = group or f"g-{uuid.uuid4().hex[:8]}"
     return settings_in(folder, transport="kafka", kafka=section, **changes)
 
 

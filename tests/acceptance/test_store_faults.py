@@ -1,13 +1,12 @@
 """The store fails under a whole worker: nothing is acked that was not stored, the probe says why, and it recovers by itself."""
 
 import asyncio
-import os
 import sqlite3
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from investbus import Context, Event, Reject, Router
 from investbus.config import Settings
 from investbus.stores import postgresql_line, sqlite_file
+from tests.acceptance.disks import ROOT, Disk, read_only, small_disk, small_files
 from tests.acceptance.served import not_ready, on_kafka, served, until_not_ready
 from tests.brokers.kafka import Kafka
 from tests.brokers.postgresql import PostgreSql
@@ -23,10 +23,8 @@ from tests.stores.databases import execute
 from tests.whole import at_rest, check_law, envelope, letters, until
 
 pytestmark = pytest.mark.broker
-SIZE = 16 * 2**20  # of the disk that becomes full
-PADDING = "x" * 100_000  # a letter has to need new room
+LETTER = 100_000  # bytes of an event, from the second round on: such a letter needs new room
 ROUND = 8  # events: the even ones are rejected, so the first that cannot be stored is the first of all
-
 LOCKING = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('BEGIN EXCLUSIVE'); print(); sys.stdin.read()"
 
 
@@ -53,7 +51,8 @@ def rejecting() -> tuple[Router, list[str]]:
 
 def publish(kafka: Kafka, topic: str, first: int) -> None:
     """The next round of events, each of a key of its own."""
-    data = [{"id": f"P{number}", "padding": PADDING} for number in range(first, first + ROUND)]
+    padding = "x" * (LETTER if first else 0)
+    data = [{"id": f"P{number}", "padding": padding} for number in range(first, first + ROUND)]
     kafka.produce(topic, [(None, envelope(event_id=str(first + at), data=one), None) for at, one in enumerate(data)])
 
 
@@ -66,8 +65,8 @@ async def committed(kafka: Kafka, settings: Settings) -> int:
 @asynccontextmanager
 async def failing_store(
     kafka: Kafka, settings: Settings, *, breaks: Callable[[], object], mends: Callable[[], object]
-) -> AsyncIterator[list[str]]:
-    """A round before the fault, one in it and one after it. In the block the fault lasts; it gets the checks that fail."""
+) -> AsyncIterator[None]:
+    """A round before the fault, one in it and one after it. In the block the fault lasts."""
     assert settings.kafka is not None
     topic = settings.kafka.topic
     router, ran = rejecting()
@@ -78,7 +77,7 @@ async def failing_store(
         breaks()
         publish(kafka, topic, ROUND)
         await until_not_ready(url, ["store"])
-        yield await not_ready(url)
+        yield
         assert await committed(kafka, settings) == ROUND, "what is not stored is not acked, nor anything behind it"
         mends()
         publish(kafka, topic, 2 * ROUND)
@@ -91,55 +90,34 @@ async def failing_store(
     assert sorted(died, key=int) == [str(number) for number in range(0, 3 * ROUND, 2)]
 
 
-@contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """A file system of `SIZE` bytes; only root can have one."""
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", folder], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
+FULL: dict[str, Callable[[Path], AbstractContextManager[Disk]]] = {"limit": small_files}
+if ROOT:
+    FULL["disk"] = small_disk
 
 
-@contextmanager
-def small_files(folder: Path) -> Iterator[Callable[[bool], None]]:
-    """Switches a limit on the size of files that this process writes, just above what the store has now."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def limited(on: bool) -> None:
-        largest = max(path.stat().st_size for path in folder.glob("state.db*"))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest + 4096 if on else soft, hard))
-
-    try:
-        yield limited
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk; the limit on file sizes below needs nobody")
-async def test_a_full_disk(kafka: Kafka, line: str, tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk") as disk:
-        filler = disk / "filler"
-
-        def fill() -> None:
-            with filler.open("wb") as file:
-                room = os.statvfs(disk)
-                file.write(b"x" * (room.f_bavail * room.f_frsize))
-
-        settings = on_kafka(kafka, line, disk)
-        async with failing_store(kafka, settings, breaks=fill, mends=filler.unlink) as failing:
-            assert failing == ["store"]
+@pytest.mark.parametrize("kind", FULL)
+async def test_a_full_disk(kind: str, kafka: Kafka, line: str, tmp_path: Path) -> None:
+    with FULL[kind](tmp_path) as disk:
+        settings = on_kafka(kafka, line, disk.folder)
+        async with failing_store(kafka, settings, breaks=disk.fill, mends=disk.free):
             await asyncio.sleep(1.5)  # it is tried again, and fails again
 
 
-async def test_a_limit_on_the_size_of_files(kafka: Kafka, line: str, tmp_path: Path) -> None:
-    with small_files(tmp_path) as limited:
-        settings = on_kafka(kafka, line, tmp_path)
-        async with failing_store(kafka, settings, breaks=lambda: limited(True), mends=lambda: limited(False)):
-            await asyncio.sleep(1.5)
+async def test_a_store_that_may_not_be_written_takes_nothing_until_it_may(kafka: Kafka, line: str, tmp_path: Path) -> None:
+    with read_only(tmp_path) as (folder, allow):
+        settings = on_kafka(kafka, line, folder)
+        router, ran = rejecting()
+        publish(kafka, line, 0)
+        async with served(settings, router) as (parts, url):
+            await until(lambda: "cannot be written" in parts.console.readiness()["store"], 30.0)
+            assert "store" in await not_ready(url)
+            await asyncio.sleep(1.0)
+            assert (ran, await committed(kafka, settings)) == ([], 0)
+            allow()
+            await until(at_rest(parts, ROUND), 60.0)
+            await until_not_ready(url, [])
+        assert len(await letters(settings)) == ROUND // 2
+    assert await committed(kafka, settings) == ROUND
 
 
 async def test_a_file_that_another_process_has_locked(

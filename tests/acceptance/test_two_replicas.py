@@ -41,8 +41,8 @@ async def test_an_event_that_two_replicas_get_at_once_has_its_effect_once_and_is
     same = [(None, envelope(NAME, f"of-{key}", data={"id": key}), None) for key in world.portfolios]
     async with Platform(world) as platform, AsyncExitStack() as stack:
         platform.faults.add(Fault(path="/events/deposit/", delay=0.5))
-        shared: dict[str, Any] = {"kafka": {"group": topic}, "store": {"url": postgresql.new_database()}, "api": api_of(platform)}
-        settings = on_kafka(kafka, topic, tmp_path, **shared)
+        store = {"url": postgresql.new_database()}
+        settings = on_kafka(kafka, topic, tmp_path, group=topic, store=store, api=api_of(platform))
         both = [(await stack.enter_async_context(served(settings, depositing(runs))))[0] for _ in range(2)]
         await until(lambda: all(len(one.worker.transport_state.partitions) == 1 for one in both), 60.0)
         for partition in (0, 1):

@@ -65,7 +65,7 @@ class Meter:
 
     def end(self) -> None:
         cpu = _cpu() - self._cpu
-        assert self.handled == self.events, f"{self.handled} events handled of {self.events}"
+        assert self.handled >= self.events  # more where a topic has more, and the consumer takes what comes
         lines = Path("/proc/self/status").read_text().splitlines()  # ru_maxrss would show the parent's, from before the exec
         peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
         rate = self.handled / (self._last - self._first)

@@ -19,7 +19,8 @@ PUT_AT_ONCE = 1_000  # the emulator takes orders of up to a megabyte
 
 def bench(servicebus: ServiceBus, events: int = EVENTS) -> Bench:
     cases = (
-        Case("bare", f"bare SDK: one owner, gather(complete), socket_timeout {SOCKET_TIMEOUT}, pydantic", events),
+        Case("bare", f"bare SDK: {WINDOW} held and {WINDOW} prefetched, gather(complete), pydantic", events),
+        Case("bare-tight", f"bare SDK: {WINDOW // 2} and {WINDOW // 2}, so as many locked as with investbus", events),
         Case("investbus", "investbus, dedup off", events),
         Case("investbus-dedup", "investbus, dedup on (SQLite done table)", events),
     )
@@ -38,5 +39,5 @@ def bench(servicebus: ServiceBus, events: int = EVENTS) -> Bench:
             if left := len(contents.active) + len(contents.locked) + len(contents.dead):
                 raise RuntimeError(f"{left} of {count} events were not settled")
 
-    heading = f"Service Bus (the emulator of the tests), a queue without sessions, window {WINDOW}"
+    heading = f"Service Bus (the emulator of the tests), a queue without sessions, window {WINDOW}, socket_timeout {SOCKET_TIMEOUT} s"
     return Bench("servicebus", heading, cases, targets, servicebus.connection_string, preload)

@@ -27,14 +27,13 @@ from azure.servicebus.exceptions import (
 
 from investbus import config_bus
 from investbus.errors import TransportDown, TransportRefused
-from investbus.transports.servicebus_link import SETTLE_WITHIN, hang_up, wire_of
+from investbus.transports.servicebus_link import SETTLE_WITHIN
+from investbus.transports.servicebus_wires import Handler, hang_up, note, watch
 
 TRY_WITHIN = 15.0  # seconds for one attempt of anything; without it opening can wait for ever
 CLOSE_WITHIN = 2.0  # after an error
 SOCKET_TIMEOUT = 0.02  # what each group of settlements pays once; far below, many that wait together never get on
 LONGEST_WORDS = 300  # characters of what the service says
-
-Handler = ServiceBusReceiver | ServiceBusSender
 
 _BEHIND: set[asyncio.Task[None]] = set()  # the event loop itself forgets tasks that nobody holds
 
@@ -71,19 +70,25 @@ class Connection:
         settings = self._settings
         try:
             if settings.queue is not None:
-                return self._client.get_queue_receiver(settings.queue, **options)
-            return self._client.get_subscription_receiver(str(settings.topic), str(settings.subscription), **options)
+                receiver = self._client.get_queue_receiver(settings.queue, **options)
+            else:
+                receiver = self._client.get_subscription_receiver(str(settings.topic), str(settings.subscription), **options)
         except ValueError as error:  # the connection string is for another entity
             raise TransportRefused(f"servicebus.connection_string: {one_line(error)}") from None
+        watch(receiver)
+        return receiver
 
     def sender(self) -> ServiceBusSender:
         settings = self._settings
         try:
             if settings.queue is not None:
-                return self._client.get_queue_sender(settings.queue, keep_alive=0)
-            return self._client.get_topic_sender(str(settings.topic), keep_alive=0)
+                sender = self._client.get_queue_sender(settings.queue, keep_alive=0)
+            else:
+                sender = self._client.get_topic_sender(str(settings.topic), keep_alive=0)
         except ValueError as error:
             raise TransportRefused(f"servicebus.connection_string: {one_line(error)}") from None
+        watch(sender)
+        return sender
 
     async def open(self, receiver: ServiceBusReceiver) -> None:
         """Open it, or raise what the SDK raises. Cancelled, it leaves nothing open."""
@@ -93,6 +98,7 @@ class Connection:
         except BaseException as error:
             await self.end(receiver, CLOSE_WITHIN if isinstance(error, Exception) else 0.0, opening)
             raise
+        note(receiver)
 
     async def end(self, handler: Handler, within: float, opening: asyncio.Task[Any] | None = None) -> None:
         """Close it. Where nobody answers that can take long: after `within` seconds it goes on behind us."""
@@ -104,12 +110,11 @@ class Connection:
 
 
 async def _closed(handler: Handler, opening: asyncio.Task[Any] | None) -> None:
-    wire = wire_of(handler)
     if opening is not None:
         await stopped(opening)
     with contextlib.suppress(Exception):  # it is gone either way
         await handler.close()
-    hang_up(wire)
+    hang_up(handler)
 
 
 async def stopped(task: asyncio.Task[Any]) -> None:

@@ -17,7 +17,6 @@ from investbus.errors import TransportDown
 from investbus.transport import Delivery, PartitionState, SettleCounts, TransportState
 from investbus.transports.servicebus_connection import CLOSE_WITHIN, Connection, behind, entity, explained, stopped
 from investbus.transports.servicebus_inbox import Inbox
-from investbus.transports.servicebus_link import Link
 from investbus.transports.servicebus_receiver import Owner
 from investbus.transports.servicebus_sessions import ACCEPTING, Seat, knock
 
@@ -105,17 +104,13 @@ class Consumer:
     # ---- tasks
 
     async def _own(self, receiver: ServiceBusReceiver) -> None:
-        link = Link(receiver)
-        owner = Owner(
-            receiver, link, self._inbox, self._counts, source=self._source, window=self._window, explained=self._explained
-        )
+        owner = Owner(receiver, self._inbox, self._counts, source=self._source, window=self._window, explained=self._explained)
         self._owners.add(owner)
         try:
             await owner.run()
         finally:
             self._owners.discard(owner)
             await self._connection.end(receiver, CLOSE_WITHIN)
-            link.hang_up()
 
     async def _watch(self) -> None:
         """A call of the SDK that never returns must not hold up everything behind it."""

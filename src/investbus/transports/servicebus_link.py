@@ -1,11 +1,11 @@
-"""What an AMQP link of Service Bus can do and the SDK does not offer; the only place that uses its private names.
+"""What an AMQP link of Service Bus can do and the SDK does not offer; this file and `servicebus_wires` use its private names.
 
 - Credit. The SDK asks for the next messages when all of the last have come, and for a fixed number; ours must not exceed
   the room in a window, and must go back to none when events are given back, or they return to whoever gave them.
 - `released`. Abandoning counts as a failed delivery, and after ten of these the service puts an event among its dead
   letters; a rolling restart is no failure of the event.
 - Many locks renewed by one request. One by one, a window of some hundred takes longer than its locks last.
-- Closing a link so that it is opened again, and hanging up: see `broken` and `hang_up`.
+- Closing a link that is broken, so that it is opened again.
 - Settling over the link and nowhere else. `complete_message` turns to the management link when a connection is lost, and
   a hundred of them do so at once, on a receiver that is not safe for two.
 """
@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from azure.servicebus import ServiceBusReceivedMessage
-from azure.servicebus.aio import ServiceBusReceiver, ServiceBusSender
+from azure.servicebus.aio import ServiceBusReceiver
 from azure.servicebus.exceptions import MessageLockLostError, MessageNotFoundError, SessionLockLostError
 
 from investbus.transports.servicebus_silence import ANSWER_WITHIN
+from investbus.transports.servicebus_wires import note
 
 SETTLE_WITHIN = 10.0  # seconds for the answer to a settlement; the SDK's own means then ask over the management link
 
@@ -31,7 +32,7 @@ class Link:
 
     def __init__(self, receiver: ServiceBusReceiver) -> None:
         self._receiver = receiver
-        self._wire = wire_of(receiver)
+        self._client = self.client
 
     @property
     def client(self) -> Any:
@@ -40,15 +41,9 @@ class Link:
 
     def opened_again(self) -> bool:
         """Whether it was, since this was asked last."""
-        wire = wire_of(self._receiver)
-        if wire is None or wire is self._wire:
-            return False
-        self.hang_up()
-        self._wire = wire
-        return True
-
-    def hang_up(self) -> None:
-        hang_up(self._wire)
+        before, self._client = self._client, self.client
+        note(self._receiver)
+        return self._client is not before
 
     @property
     def broken(self) -> bool:
@@ -98,19 +93,6 @@ class Link:
     async def settle_slowly(self, message: ServiceBusReceivedMessage, outcome: Outcome) -> None:
         """The same by the SDK's own means, also for a message that came over a link which is gone."""
         await (self._receiver.complete_message if outcome == "accepted" else self._receiver.abandon_message)(message)
-
-
-def wire_of(handler: ServiceBusReceiver | ServiceBusSender) -> Any:
-    """The socket under an open receiver or sender, to `hang_up` once it has been closed; None if it is not open."""
-    client = handler._handler  # noqa: SLF001
-    connection = None if client is None else client._connection  # noqa: SLF001
-    return None if connection is None else connection._transport  # noqa: SLF001
-
-
-def hang_up(wire: Any) -> None:
-    """Close what the SDK leaves open: the sockets of connections that were lost, or interrupted while they were opened."""
-    if wire is not None and wire.writer is not None:
-        wire.writer.transport.abort()
 
 
 def says(error: BaseException, condition: Literal["lock-lost", "server-busy"]) -> bool:

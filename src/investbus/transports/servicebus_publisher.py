@@ -16,8 +16,8 @@ from investbus import config_bus
 from investbus.errors import TransportDown, TransportRefused
 from investbus.transport import Message
 from investbus.transports.servicebus_connection import CLOSE_WITHIN, Connection, explained, one_line
-from investbus.transports.servicebus_link import hang_up, wire_of
 from investbus.transports.servicebus_message import outgoing
+from investbus.transports.servicebus_wires import note
 
 SEND_WITHIN = 10.0  # seconds for one batch
 PUBLISH_WITHIN = 15.0  # for all of them
@@ -31,7 +31,6 @@ class Publisher:
     def __init__(self, settings: config_bus.ServiceBus) -> None:
         self._settings = settings
         self._open: tuple[Connection, ServiceBusSender] | None = None
-        self._wire: object = None
         self._proven = False  # that sender has sent something
         self._busy = asyncio.Lock()
 
@@ -54,7 +53,6 @@ class Publisher:
             connection, sender = opened
             await connection.end(sender, within)
             await connection.close()
-            hang_up(self._wire)
 
     async def _send_group(self, group: Iterable[ServiceBusMessage]) -> None:
         """In as few batches as it fits into. A message that fits into none goes alone: some entities take larger ones."""
@@ -84,7 +82,7 @@ class Publisher:
                 connection = Connection(self._settings)
                 self._open, self._proven = (connection, connection.sender()), False
             done = await call(self._open[1])
-            self._wire = wire_of(self._open[1])
+            note(self._open[1])
             return done
         except BaseException as error:
             await self.close()  # what it still holds is not confirmed, and should not be sent after all

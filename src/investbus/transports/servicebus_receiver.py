@@ -54,7 +54,6 @@ class Owner:
     def __init__(
         self,
         receiver: ServiceBusReceiver,
-        link: Link,
         inbox: Inbox,
         counts: SettleCounts,
         *,
@@ -62,9 +61,9 @@ class Owner:
         window: int,
         explained: Callable[[BaseException], TransportDown],
     ) -> None:
-        """`receiver` is open, and `link` is its link. `explained` says what its errors mean."""
+        """`receiver` is open. `explained` says what its errors mean."""
         self._receiver = receiver
-        self._link = link
+        self._link = Link(receiver)
         self._inbox = inbox
         self._counts = counts
         self._source = source
