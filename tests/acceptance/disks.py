@@ -33,6 +33,10 @@ def _mounted(folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", folder], check=True)  # lazy: after a failure something may still be open there
 
 
+def _remount(folder: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", folder], check=True)
+
+
 @contextmanager
 def small_disk(parent: Path) -> Iterator[Disk]:
     """A file system of `SIZE` bytes, for root."""
@@ -68,8 +72,8 @@ def read_only(parent: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
     if ROOT:
         with _mounted(parent / "disk") as folder:
             (folder / "state.db").touch(0o600)
-            subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
-            yield folder, lambda: subprocess.run(["mount", "-o", "remount,rw", folder], check=True) and None
+            _remount(folder, "ro")
+            yield folder, lambda: _remount(folder, "rw")
     else:
         (parent / "state.db").touch(0o400)
         yield parent, lambda: (parent / "state.db").chmod(0o600)

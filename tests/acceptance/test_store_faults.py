@@ -174,15 +174,15 @@ async def test_a_done_record_that_cannot_be_written_does_not_hold_the_ack(
     kind: str, kafka: Kafka, line: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """The effect has happened: holding its ack would only repeat it."""
-    store = {} if kind == "sqlite" else {"url": request.getfixturevalue("postgresql").new_database()}
-    settings = on_kafka(kafka, line, tmp_path, **({"store": store} if store else {}))
+    url = f"sqlite:///{tmp_path / 'state.db'}" if kind == "sqlite" else request.getfixturevalue("postgresql").new_database()
+    settings = on_kafka(kafka, line, tmp_path, store={"url": url})
     router, ran = Router(), list[str]()
 
     @router.on("portfolios.status-update")
     async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
         ran.append(event.id)
 
-    async with served(settings, router) as (parts, url):
+    async with served(settings, router) as (parts, pages):
         publish(kafka, line, 0)
         await until(at_rest(parts, ROUND), 60.0)
         if kind == "sqlite":
@@ -190,9 +190,9 @@ async def test_a_done_record_that_cannot_be_written_does_not_hold_the_ack(
                 db.execute(REFUSALS[kind])
             db.close()
         else:
-            execute(store["url"], REFUSALS[kind])
+            execute(url, REFUSALS[kind])
         publish(kafka, line, ROUND)
-        await until_not_ready(url, ["store"])
+        await until_not_ready(pages, ["store"])
         await until(at_rest(parts, 2 * ROUND), 60.0)
         assert parts.worker.metrics.routes["portfolios.status-update"].outcomes["done"] == 2 * ROUND
         await until(lambda: parts.worker.transport.counts.ok == 2 * ROUND, 30.0)

@@ -5,6 +5,7 @@ which is noticed with the next batch: one that fails on a sender which has worke
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -47,12 +48,13 @@ class Publisher:
             except TimeoutError as error:
                 raise explained(error, self._settings, sending=True) from error
 
-    async def close(self, within: float = CLOSE_WITHIN) -> None:
-        opened, self._open = self._open, None
-        if opened is not None:
-            connection, sender = opened
-            await connection.end(sender, within)
-            await connection.close()
+    async def close(self, within: float) -> None:
+        """Whoever publishes meanwhile may finish in half of the time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within / 2), self._busy:
+                pass
+        if self._open is not None:
+            await self._end(self._open, within / 2)
 
     async def _send_group(self, group: Iterable[ServiceBusMessage]) -> None:
         """In as few batches as it fits into. A message that fits into none goes alone: some entities take larger ones."""
@@ -77,18 +79,26 @@ class Publisher:
         self._proven = True
 
     async def _do(self, call: Callable[[ServiceBusSender], Awaitable[Done]]) -> Done:
+        if self._open is None:
+            connection = Connection(self._settings)
+            self._open, self._proven = (connection, connection.sender()), False
+        opened = self._open
         try:
-            if self._open is None:
-                connection = Connection(self._settings)
-                self._open, self._proven = (connection, connection.sender()), False
-            done = await call(self._open[1])
-            note(self._open[1])
-            return done
+            done = await call(opened[1])
         except BaseException as error:
-            await self.close()  # what it still holds is not confirmed, and should not be sent after all
+            await self._end(opened, CLOSE_WITHIN)  # what it still holds is not confirmed, and should not be sent after all
             if isinstance(error, Exception):
                 raise explained(error, self._settings, sending=True) from error
             raise
+        note(opened[1])
+        return done
+
+    async def _end(self, opened: tuple[Connection, ServiceBusSender], within: float) -> None:
+        if self._open is opened:
+            self._open = None
+        connection, sender = opened
+        await connection.end(sender, within)
+        await connection.close()
 
 
 def _fits(batch: ServiceBusMessageBatch, message: ServiceBusMessage) -> bool:

@@ -40,13 +40,13 @@ def note(handler: Handler) -> None:
     """It is open. Later, closing it makes the SDK forget its connection, and only before that the socket can be seen."""
     made = _WIRES[handler]
     connections = [client._connection for client in made.clients]  # noqa: SLF001
-    made.wires += [connection._transport for connection in connections if connection is not None]  # noqa: SLF001
-    made.clients = made.clients[-1:]
+    seen = [connection._transport for connection in connections if connection is not None]  # noqa: SLF001
+    made.clients = made.clients[-1:]  # the others are closed, as far as the SDK closes them
+    made.wires = [wire for wire in {*made.wires, *seen} if wire.writer is not None]
 
 
 def hang_up(handler: Handler) -> None:
     """It was closed: close what is still open."""
     note(handler)
     for wire in _WIRES[handler].wires:
-        if wire.writer is not None:
-            wire.writer.transport.abort()
+        wire.writer.transport.abort()
