@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from investbus import Context, Event, Reject, Router
 from investbus.assembly import Assembled
 from investbus.mailbox import Replay
@@ -91,6 +93,19 @@ async def test_a_discarded_letter_sets_those_behind_it_free(bus: Bus) -> None:
     await bus.advance(10.0)
     assert bank.ran == ["1", "2"]
     assert states(bus) == {"1": "discarded", "2": "replayed"}
+
+
+async def test_a_younger_letter_that_died_by_itself_does_not_hold_up_what_was_parked_before_it(bus: Bus) -> None:
+    bank = Bank(bus)
+    bank.bad = {"1"}
+    await put(bus, event("1"), event("2"))
+    younger = msgspec.structs.replace(bus.dead_letters[0], id="younger", event_id="3", first_at=LATER, last_at=LATER)
+    await bus._store.put_dead([younger], [])
+    bank.bad, bank.ran = set(), []
+    await ask(bus, wanted=Filter(event_id="1"))
+    await bus.advance(10.0)
+    assert bank.ran == ["1", "2"]
+    assert states(bus) == {"1": "replayed", "2": "replayed", "3": "open"}
 
 
 async def test_a_parked_letter_does_not_overtake_when_it_is_asked_for_by_itself(bus: Bus) -> None:

@@ -203,6 +203,34 @@ async def test_a_paused_worker_begins_no_replay(bus: Bus) -> None:
     assert (await replay(bus)).state == "done"
 
 
+async def test_a_replay_that_waits_at_a_gate_does_not_hold_up_another(bus: Bus) -> None:
+    router, mended = Router(), list[bool]()
+
+    @router.on("portfolios.status-update")
+    async def gated(event: Event[dict[str, Any]], ctx: Context) -> None:
+        if not mended:
+            raise Reject("broken")
+        await ctx.detail()
+
+    @router.on("a.b", needs=())
+    async def free(event: Event[dict[str, Any]], ctx: Context) -> None:
+        if not mended:
+            raise Reject("broken")
+
+    bus.use(router)
+    await died(bus, envelope("portfolios.status-update", "1", data={"id": "P1"}), event("2"))
+    mended.append(True)
+    bus.api.get("/portfolios/P1/", status=503)
+    await ask(bus, wanted=Filter(event_id="1"))
+    await bus.advance(5.0)
+    await ask(bus, "r2", wanted=Filter(event_id="2"))
+    await bus.advance(30.0)
+    assert ((await replay(bus)).state, (await replay(bus, "r2")).state) == ("running", "done")
+    bus.api.get("/portfolios/P1/", json={"id": "P1"})
+    await bus.advance(30.0)
+    assert (await replay(bus)).done == 1
+
+
 @pytest.mark.parametrize("rate", [5.0, 1000.0])
 async def test_an_outage_in_the_middle_of_a_replay_costs_nothing(bus: Bus, rate: float) -> None:
     router, mended = Router(), list[bool]()

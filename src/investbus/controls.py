@@ -17,6 +17,7 @@ from investbus.replayer import CLAIM, Replayer
 
 log = structlog.get_logger("investbus.controls")
 LOOK_EVERY = 1.0  # seconds
+MOST_AT_ONCE = 8  # replays under way
 OURSELVES = "investbus"
 UNPARK_AT_ONCE = 500
 UNPARK_RATE = 1000.0  # per second; they are late already
@@ -47,7 +48,7 @@ class Controls:
         self._flood: Pause | None = None  # one that is not stored yet
         self._urgent = asyncio.Event()
         self.failing = ""  # why the mailbox cannot be read now
-        self.carrying = False  # a replay is under way
+        self._carried: dict[asyncio.Task[None], str] = {}
 
     def flooded(self) -> None:
         """So many dead letters in a row: pause at once, and write it down."""
@@ -88,20 +89,35 @@ class Controls:
                 self.failing = str(error)
 
     async def carry_out(self) -> None:
-        """Take one replay after the other, for ever."""
-        while True:
-            replay = None
-            if not self._pauses.everything:
-                try:
-                    replay = await self._next()
-                except StoreError as error:
-                    self.failing = str(error)
-            if replay is None:
-                await asyncio.sleep(LOOK_EVERY)
-            else:
-                self.carrying = True
-                await self._replayer.run(replay)
-                self.carrying = False
+        """Take replays, for ever. A few at once: one that waits at a closed gate must not hold up the others."""
+        try:
+            while True:
+                replay = None
+                if not self._pauses.everything and len(self._carried) < MOST_AT_ONCE:
+                    try:
+                        replay = await self._next()
+                    except StoreError as error:
+                        self.failing = str(error)
+                if replay is None:
+                    await asyncio.sleep(LOOK_EVERY)
+                else:
+                    self._carry(replay)
+                for task in [task for task in self._carried if task.done()]:
+                    self._carried.pop(task)
+                    task.result()
+        finally:
+            for task in self._carried:
+                task.cancel()
+            if self._carried:
+                await asyncio.wait(self._carried)  # each gives its replay back
+
+    def _carry(self, replay: Replay) -> None:
+        self._carried[asyncio.create_task(self._replayer.run(replay))] = replay.id
+
+    @property
+    def carrying(self) -> bool:
+        """Whether a replay is under way."""
+        return any(not task.done() for task in self._carried)
 
     async def _next(self) -> Replay | None:
         now = self._ambient.wall()
@@ -109,7 +125,8 @@ class Controls:
             if self._parking:
                 await self._unpark()
             until = datetime.fromtimestamp(now + CLAIM, UTC)
-            return await self._store.take_replay(self._worker, datetime.fromtimestamp(now, UTC), until)
+            besides = list(self._carried.values())
+            return await self._store.take_replay(self._worker, datetime.fromtimestamp(now, UTC), until, besides)
 
     async def _unpark(self) -> None:
         """Events that were parked come back, in order, once nothing of their key stands before them."""

@@ -129,18 +129,21 @@ class Mailbox(Protocol):
         ...
 
     async def unblocked(self, routes: Sequence[str], limit: int) -> list[str]:
-        """Parked letters of these routes whose key has there neither an open letter nor one in an active replay; oldest first."""
+        """Parked letters of these routes before which no open letter of their key stands there, and whose key has none in an active
+        replay; oldest first."""
         ...
 
     # ---- replays
 
     async def ask_replay(self, replay: Replay, letters: Sequence[str]) -> None:
-        """Freeze the list, in this order, each letter once. Whether it still has to be run (`again`) is for the worker to say, at
-        its turn."""
+        """Freeze the list, in this order, each letter once. One that has come to nothing yet in another active replay is skipped;
+        a replay whose id is there already is left as it is. Whether a letter still has to be run (`again`) is for the worker to
+        say, at its turn."""
         ...
 
-    async def take_replay(self, worker: str, now: datetime, until: datetime) -> Replay | None:
-        """Claim the oldest active replay that nobody holds at `now`, or that this worker holds already. It is running then."""
+    async def take_replay(self, worker: str, now: datetime, until: datetime, besides: Sequence[str] = ()) -> Replay | None:
+        """Claim the oldest active replay that nobody holds at `now`, or that this worker holds already, but for those that it is
+        about. It is running then."""
         ...
 
     async def next_items(self, replay_id: str, worker: str, after: int, limit: int, until: datetime) -> list[Item] | None:

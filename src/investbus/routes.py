@@ -75,6 +75,10 @@ def _route(settings: Settings, entry: Entry, override: RouteOverride, gatehouse:
     if needs is None:
         needs = ("api",) if settings.api is not None else ()
     dedup = override.dedup if override.dedup is not None else registration.dedup
+    supersede = _chosen(override.supersede, registration.supersede)
+    if supersede and dedup is False:
+        why = "the record of a later success is what makes a dead letter obsolete"
+        raise ConfigError([f"{entry.place}: supersede needs dedup: {why}"])
     return Route(
         name=entry.name,
         call=compose(registration.handler, entry.found.middleware),
@@ -89,7 +93,7 @@ def _route(settings: Settings, entry: Entry, override: RouteOverride, gatehouse:
         key=registration.key,
         collapse=_chosen(override.collapse, registration.collapse),
         park=parks(entry, override),
-        supersede=_chosen(override.supersede, registration.supersede),
+        supersede=supersede,
     )
 
 

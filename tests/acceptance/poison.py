@@ -42,9 +42,10 @@ class Report(NamedTuple):
     samples: list[Sample]
 
     def rate(self, poisoned: bool) -> float:
-        """Events of healthy keys done per second, before the poison or with it; the first and the last second count half."""
-        part = self.samples[self.poisoned_at :] if poisoned else self.samples[: self.poisoned_at]
-        return sum(one.good for one in part) / max(part[-1].second - part[0].second, 1.0) if part else 0.0
+        """Events of healthy keys done per second, before the poison or with it."""
+        before = self.samples[: self.poisoned_at]
+        part, since = (self.samples[self.poisoned_at :], before[-1].second) if poisoned else (before, 0.0)
+        return sum(one.good for one in part) / (part[-1].second - since)
 
 
 class Poison:
@@ -59,7 +60,7 @@ class Poison:
     async def run(self, calm: float, seconds: float) -> Report:
         async with served(self._settings, self._router()) as (parts, _):
             with Load(self._bus, self._rate, self._make) as load:
-                await until(lambda: self._good > 0, 60.0)
+                await until(lambda: 0 < load.published <= parts.worker.taken + self._rate / 5, 60.0)
                 samples = await self._sample(parts, calm)
                 poisoned_at, self._poisoned = len(samples), True
                 samples += await self._sample(parts, seconds, samples[-1].second)

@@ -198,5 +198,3 @@ async def test_a_done_record_that_cannot_be_written_does_not_hold_the_ack(
         await until(lambda: parts.worker.transport.counts.ok == 2 * ROUND, 30.0)
         assert await committed(kafka, settings) == 2 * ROUND
     assert sorted(ran, key=int) == [str(number) for number in range(2 * ROUND)]
-
-

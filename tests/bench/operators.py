@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from investbus.config import Retries
 from tests.acceptance.load import Bus, kafka_bus, rabbitmq_bus
 from tests.acceptance.outage import Outage
 from tests.acceptance.plot import Line, svg
@@ -75,7 +76,8 @@ def outage(folder: Path, name: str, seconds: float, rate: float) -> Rows:
 def poison(folder: Path, seconds: float, rate: float, keys: int, out: Path) -> Rows:
     """One key in a hundred always fails, after a tenth of that time (at most a minute) without a fault."""
     with _on_kafka(folder) as bus:
-        found = asyncio.run(Poison(bus, folder, rate=rate, keys=keys).run(min(max(seconds / 10, 5.0), 60.0), seconds))
+        machine = Poison(bus, folder, rate=rate, keys=keys, retry=Retries().model_dump())
+        found = asyncio.run(machine.run(min(max(seconds / 10, 5.0), 60.0), seconds))
     _artefacts(found, out)
     before, later = found.samples[: found.poisoned_at], found.samples[found.poisoned_at :]
     calm, bad = found.rate(poisoned=False), found.rate(poisoned=True)

@@ -39,5 +39,5 @@ def bench(servicebus: ServiceBus, events: int = EVENTS) -> Bench:
             if left := len(contents.active) + len(contents.locked) + len(contents.dead):
                 raise RuntimeError(f"{left} of {count} events were not settled")
 
-    heading = f"Service Bus (the emulator of the tests), a queue without sessions, window {WINDOW}, socket_timeout {SOCKET_TIMEOUT} s"
+    heading = f"Service Bus (emulator of the tests), a queue without sessions, window {WINDOW}, socket_timeout {SOCKET_TIMEOUT} s"
     return Bench("servicebus", heading, cases, targets, servicebus.connection_string, preload)

@@ -178,7 +178,8 @@ class MailboxCases(Opened):
         await store.put_dead([*letters[:2], letters[3], letters[2], *letters[4:]], [])
         assert await store.unblocked([ROUTE], 9) == [letter(3).id, letter(2).id]
         assert await store.unblocked([ROUTE], 1) == [letter(3).id]
-        assert await store.unblocked([ROUTE, "other"], 9) == [letter(5).id]
+        younger_open = [letter(3).id, letter(2).id, letter(5).id]  # a letter that died after they were parked holds nobody up
+        assert await store.unblocked([ROUTE, "other"], 9) == younger_open
         await store.discard([letter(0).id], "", "ann", "", NOON)
         assert await store.unblocked([ROUTE], 9) == [letter(1).id, letter(3).id, letter(2).id]
 

@@ -68,6 +68,31 @@ class ReplayCases(Opened):
         assert await store.list_replays(2) == [asked[1], asked[2]]
         assert await store.get_replay("replay9") is None
 
+    async def test_a_letter_that_stands_in_an_active_replay_is_skipped_in_the_next(self, store: Store) -> None:
+        await ask(store, replay(1), [letter(1), letter(2)])
+        (first, _) = await items_of(store)
+        await store.end_items("replay1", [ended(first)], NOON)
+        await store.ask_replay(replay(2), [letter(number).id for number in (1, 2, 3)])
+        await store.put_dead([letter(3)], [])
+        found = await store.get_replay("replay2")
+        assert found is not None
+        assert (found.planned, found.skipped) == (3, 1)
+        await store.end_replay("replay1", "w1", "done", "")
+        assert [item.letter.id for item in await items_of(store, replay_id="replay2")] == [letter(1).id, letter(3).id]
+
+    async def test_a_replay_that_is_asked_for_again_stays_as_it_is(self, store: Store) -> None:
+        await ask(store, replay(1), [letter(1)])
+        await store.ask_replay(replay(1, note="another"), [letter(1).id, letter(2).id])
+        assert await store.list_replays(9) == [replay(1, planned=1)]
+        assert len(await store.audits(9)) == 1
+
+    async def test_a_worker_takes_another_replay_besides_those_that_it_is_about(self, store: Store) -> None:
+        await ask(store, replay(1), [letter(1)])
+        await ask(store, replay(2), [letter(2)])
+        for besides, taken in (([], "replay1"), (["replay1"], "replay2"), (["replay2"], "replay1"), (["replay1", "replay2"], None)):
+            found = await store.take_replay("w1", NOON, NOON + CLAIM, besides)
+            assert (None if found is None else found.id) == taken
+
     async def test_a_list_of_ten_thousand_is_stored_and_read_in_pages(self, store: Store) -> None:
         await store.put_dead([letter(number) for number in range(300)], [])
         await asyncio.wait_for(store.ask_replay(replay(), [letter(number).id for number in range(10_000)]), 5.0)

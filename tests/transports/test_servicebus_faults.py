@@ -8,6 +8,7 @@ import pytest
 
 from investbus.errors import TransportDown, TransportRefused
 from investbus.transports import servicebus_silence
+from investbus.transports.servicebus_link import Link
 from tests.brokers.servicebus.faults import What
 from tests.brokers.servicebus.lab import ServiceBus as Namespace
 from tests.transports.reading import ack, bodies, take, until
@@ -185,6 +186,18 @@ async def test_a_token_that_is_refused_when_the_connection_is_opened_again_is_to
         error = await down(bus)
         assert isinstance(error, TransportRefused)
         assert "credentials" in str(error)
+
+
+async def test_receiving_that_fails_for_another_reason_is_told_and_not_tried_for_ever(
+    namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(link: Link, credit: int) -> None:
+        raise AttributeError("the SDK has changed")
+
+    bus = made(namespace, queue=new_queue(namespace))
+    monkeypatch.setattr(Link, "allow", gone)
+    async with opened(bus):
+        assert "the SDK has changed" in str(await down(bus))
 
 
 async def test_open_that_is_cancelled_leaves_nothing_behind(namespace: Namespace) -> None:

@@ -25,6 +25,10 @@ class MemoryReplay:
     def active(self) -> bool:
         return self.row.state in ACTIVE
 
+    @property
+    def left(self) -> list[str]:
+        return [letter_id for seq, letter_id in self.letters.items() if seq not in self.ended]
+
     def end(self, seq: int, outcome: ItemOutcome) -> None:
         self.ended.add(seq)
         self.row = replace(self.row, **{outcome: getattr(self.row, outcome) + 1})
@@ -133,9 +137,14 @@ class MemoryStore:
     async def unblocked(self, routes: Sequence[str], limit: int) -> list[str]:
         ours = [letter for letter in self.dead.values() if letter.route in routes]
         active = {letter_id for replay in self.replays.values() if replay.active for letter_id in replay.letters.values()}
-        held = {letter.key for letter in ours if letter.state == "open" or letter.id in active}
-        free = (letter for letter in ours if letter.state == "parked" and letter.key not in held)
-        return [letter.id for letter in _oldest_first(free)][:limit]
+        held = {letter.key for letter in ours if letter.id in active}
+        free = []
+        for letter in _oldest_first(ours):
+            if letter.state == "open":
+                held.add(letter.key)
+            elif letter.state == "parked" and letter.key not in held:
+                free.append(letter.id)
+        return free[:limit]
 
     # ---- replays
 
@@ -144,11 +153,16 @@ class MemoryStore:
             return
         asked = MemoryReplay(replay, letters)
         asked.row = replace(replay, planned=len(asked.letters))
+        elsewhere = {letter_id for other in self.replays.values() if other.active for letter_id in other.left}
+        for seq in [seq for seq, letter_id in asked.letters.items() if letter_id in elsewhere]:
+            asked.end(seq, "skipped")
         self.replays[replay.id] = asked
         self._note(replay.at, replay.who, "replay", replay.note, replay.wanted, len(asked.letters))
 
-    async def take_replay(self, worker: str, now: datetime, until: datetime) -> Replay | None:
+    async def take_replay(self, worker: str, now: datetime, until: datetime, besides: Sequence[str] = ()) -> Replay | None:
         for replay in sorted(self.replays.values(), key=lambda replay: replay.row.at):
+            if replay.row.id in besides:
+                continue
             if replay.active and (replay.worker == worker or replay.until is None or replay.until <= now):
                 replay.worker, replay.until = worker, until
                 replay.row = replace(replay.row, state="running")

@@ -144,8 +144,8 @@ class PostgresqlStore:
     async def ask_replay(self, replay: Replay, letters: Sequence[str]) -> None:
         await self._questions.call(_together(lambda db: postgresql_replays.ask(db, replay, letters)))
 
-    async def take_replay(self, worker: str, now: datetime, until: datetime) -> Replay | None:
-        return await self._events.call(lambda db: postgresql_replays.take(db, worker, now, until))
+    async def take_replay(self, worker: str, now: datetime, until: datetime, besides: Sequence[str] = ()) -> Replay | None:
+        return await self._events.call(lambda db: postgresql_replays.take(db, worker, now, until, besides))
 
     async def next_items(self, replay_id: str, worker: str, after: int, limit: int, until: datetime) -> list[Item] | None:
         return await self._events.call(

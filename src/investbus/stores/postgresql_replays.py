@@ -28,7 +28,7 @@ ASK = f"""INSERT INTO replays ({", ".join(FIELDS)}) VALUES ({", ".join(f"%({fiel
 LIST = "INSERT INTO items (replay, seq, letter) SELECT %s, seq, id FROM unnest(%s::text[]) WITH ORDINALITY AS listed (id, seq)"
 TAKE = f"""UPDATE replays SET state = 'running', worker = %(worker)s, claimed = %(until)s WHERE number = (
         SELECT number FROM replays WHERE state IN ('pending', 'running') AND (worker IN ('', %(worker)s) OR claimed <= %(now)s)
-        ORDER BY at, number LIMIT 1 FOR UPDATE SKIP LOCKED
+        AND NOT id = ANY(%(besides)s) ORDER BY at, number LIMIT 1 FOR UPDATE SKIP LOCKED
     ) RETURNING {", ".join(FIELDS)}"""
 RENEW = "UPDATE replays SET claimed = %s WHERE id = %s AND worker = %s AND state = 'running' RETURNING number"
 END = "UPDATE replays SET state = %s, reason = %s, worker = '', claimed = 0 WHERE id = %s AND worker = %s AND state = 'running'"
@@ -50,16 +50,28 @@ COUNT = "UPDATE replays SET done = done + %s, dead = dead + %s, skipped = skippe
 OLD = "SELECT number FROM replays WHERE state NOT IN ('pending', 'running') AND at < %s"
 
 
+# A letter that stands in two replays could run in two workers at once; with the lock no two are asked for at once.
+LOCK = "LOCK TABLE replays IN SHARE ROW EXCLUSIVE MODE"
+ELSEWHERE = """WITH elsewhere AS (
+        UPDATE items SET outcome = 'skipped', reason = 'it stands in another replay' WHERE replay = %(number)s AND letter IN (
+            SELECT letter FROM items AS others JOIN replays ON replays.number = others.replay
+            WHERE replays.state IN ('pending', 'running') AND replays.number <> %(number)s AND others.outcome IS NULL
+        ) RETURNING seq
+    ) UPDATE replays SET skipped = (SELECT count(*) FROM elsewhere) WHERE number = %(number)s"""
+
+
 async def ask(db: Connection, replay: Replay, letters: Sequence[str]) -> None:
     listed = storables(list(dict.fromkeys(letters)))
+    await db.execute(LOCK)
     row = await (await db.execute(ASK, columns(replay) | {"planned": len(listed)})).fetchone()
     if row is not None:
         await db.execute(LIST, [*row, listed])
+        await db.execute(ELSEWHERE, {"number": row[0]})
         await note(db, Audit(replay.at, replay.who, "replay", replay.note, replay.wanted, len(listed)))
 
 
-async def take(db: Connection, worker: str, now: datetime, until: datetime) -> Replay | None:
-    values = {"worker": storable(worker), "now": micros(now), "until": micros(until)}
+async def take(db: Connection, worker: str, now: datetime, until: datetime, besides: Sequence[str]) -> Replay | None:
+    values = {"worker": storable(worker), "now": micros(now), "until": micros(until), "besides": storables(list(besides))}
     row = await (await db.execute(TAKE, values)).fetchone()
     return None if row is None else _replay(row)
 

@@ -10,14 +10,17 @@ BLOCKING = """SELECT id FROM dead WHERE key = %s AND state IN ('open', 'parked')
 
 # Keys that are held up are gathered once: to ask for each letter anew would be quadratic in the letters of a key.
 UNBLOCKED = """WITH held AS (
-        SELECT key FROM dead WHERE state = 'open' AND route = ANY(%(routes)s)
-        UNION
         SELECT key FROM dead WHERE route = ANY(%(routes)s) AND id IN (
             SELECT letter FROM items JOIN replays ON replays.number = items.replay WHERE replays.state IN ('pending', 'running')
         )
+    ), opened AS (
+        SELECT DISTINCT ON (key) key, first_at, stored, id FROM dead
+        WHERE state = 'open' AND route = ANY(%(routes)s) ORDER BY key, first_at, stored, id
     )
-    SELECT id FROM dead WHERE state = 'parked' AND route = ANY(%(routes)s) AND key NOT IN (SELECT key FROM held)
-    ORDER BY first_at, stored, id LIMIT %(limit)s"""
+    SELECT dead.id FROM dead LEFT JOIN opened ON opened.key = dead.key
+    WHERE state = 'parked' AND route = ANY(%(routes)s) AND dead.key NOT IN (SELECT key FROM held)
+    AND (opened.key IS NULL OR (opened.first_at, opened.stored, opened.id) > (dead.first_at, dead.stored, dead.id))
+    ORDER BY dead.first_at, dead.stored, dead.id LIMIT %(limit)s"""
 
 
 async def blocking(db: Connection, key: str, routes: Sequence[str]) -> str | None:

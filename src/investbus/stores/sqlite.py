@@ -118,8 +118,8 @@ class SqliteStore:
     async def ask_replay(self, replay: Replay, letters: Sequence[str]) -> None:
         await self._thread.write(lambda db: sqlite_replays.ask(db, replay, letters))
 
-    async def take_replay(self, worker: str, now: datetime, until: datetime) -> Replay | None:
-        return await self._thread.write(lambda db: sqlite_replays.take(db, worker, micros(now), micros(until)))
+    async def take_replay(self, worker: str, now: datetime, until: datetime, besides: Sequence[str] = ()) -> Replay | None:
+        return await self._thread.write(lambda db: sqlite_replays.take(db, worker, micros(now), micros(until), besides))
 
     async def next_items(self, replay_id: str, worker: str, after: int, limit: int, until: datetime) -> list[Item] | None:
         return await self._thread.write(lambda db: sqlite_replays.next_items(db, replay_id, worker, after, limit, micros(until)))

@@ -16,10 +16,20 @@ from investbus.stores.sqlite_text import storable, time_of
 
 FIELDS = Replay.__struct_fields__
 SELECT = f"SELECT {', '.join(FIELDS)} FROM replays"  # noqa: S608 - names of our own struct
-INSERT = f"INSERT INTO replays ({', '.join(FIELDS)}) VALUES ({', '.join(f':{field}' for field in FIELDS)})"  # noqa: S608 - same
+# The same replay asked for again, after an answer that was lost, is there already.
+INSERT = (
+    f"INSERT INTO replays ({', '.join(FIELDS)}) VALUES ({', '.join(f':{field}' for field in FIELDS)}) "  # noqa: S608 - same
+    "ON CONFLICT (id) DO NOTHING"
+)
+# A letter that stands in two replays could run in two workers at once.
+ELSEWHERE = """UPDATE items SET outcome = 'skipped', reason = 'it stands in another replay'
+    WHERE replay = :number AND letter IN (
+        SELECT letter FROM items JOIN replays ON replays.number = items.replay
+        WHERE replays.state IN ('pending', 'running') AND replays.number <> :number AND outcome IS NULL
+    )"""
 
 FREE = """SELECT number FROM replays WHERE state IN ('pending', 'running') AND (worker IN ('', ?) OR claimed <= ?)
-    ORDER BY at, number LIMIT 1"""
+    AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY at, number LIMIT 1"""
 TAKE = "UPDATE replays SET state = 'running', worker = ?, claimed = ? WHERE number = ?"
 RENEW = "UPDATE replays SET claimed = ? WHERE id = ? AND worker = ? AND state = 'running'"
 END = "UPDATE replays SET state = ?, reason = ?, worker = '', claimed = 0 WHERE id = ? AND worker = ? AND state = 'running'"
@@ -40,14 +50,19 @@ COUNT: dict[ItemOutcome, str] = {
 
 def ask(db: sqlite3.Connection, replay: Replay, letters: Sequence[str]) -> None:
     listed = list(dict.fromkeys(letters))
-    number = db.execute(INSERT, values_of(replay) | {"planned": len(listed)}).lastrowid
+    asked = db.execute(INSERT, values_of(replay) | {"planned": len(listed)})
+    if not asked.rowcount:
+        return
+    number = asked.lastrowid
     rows = [(number, seq, storable(letter_id)) for seq, letter_id in enumerate(listed, start=1)]
     db.executemany("INSERT INTO items (replay, seq, letter) VALUES (?, ?, ?)", rows)
+    skipped = db.execute(ELSEWHERE, {"number": number}).rowcount
+    db.execute("UPDATE replays SET skipped = ? WHERE number = ?", (skipped, number))
     note(db, Audit(replay.at, replay.who, "replay", replay.note, replay.wanted, len(listed)))
 
 
-def take(db: sqlite3.Connection, worker: str, now: int, until: int) -> Replay | None:
-    row = db.execute(FREE, (worker, now)).fetchone()
+def take(db: sqlite3.Connection, worker: str, now: int, until: int, besides: Sequence[str]) -> Replay | None:
+    row = db.execute(FREE, (worker, now, sqlite_dead.texts(besides))).fetchone()
     if row is None:
         return None
     db.execute(TAKE, (worker, until, *row))

@@ -17,13 +17,15 @@ BLOCKING = """SELECT id FROM dead
 UNBLOCKED = """WITH active AS (
         SELECT letter FROM items JOIN replays ON replays.number = items.replay WHERE replays.state IN ('pending', 'running')
     ), held AS (
-        SELECT key FROM dead WHERE state = 'open' AND route IN (SELECT value FROM json_each(:routes))
-        UNION
         SELECT key FROM dead WHERE id IN (SELECT letter FROM active) AND route IN (SELECT value FROM json_each(:routes))
+    ), opened AS (
+        SELECT key, first_at, rowid AS number, row_number() OVER (PARTITION BY key ORDER BY first_at, rowid) AS nth
+        FROM dead WHERE state = 'open' AND route IN (SELECT value FROM json_each(:routes))
     )
-    SELECT id FROM dead
-    WHERE state = 'parked' AND route IN (SELECT value FROM json_each(:routes)) AND key NOT IN (SELECT key FROM held)
-    ORDER BY first_at, rowid LIMIT :limit"""
+    SELECT dead.id FROM dead LEFT JOIN opened ON opened.key = dead.key AND nth = 1
+    WHERE state = 'parked' AND route IN (SELECT value FROM json_each(:routes)) AND dead.key NOT IN (SELECT key FROM held)
+    AND (opened.key IS NULL OR (opened.first_at, opened.number) > (dead.first_at, dead.rowid))
+    ORDER BY dead.first_at, dead.rowid LIMIT :limit"""
 
 
 def blocking(db: sqlite3.Connection, key: str, routes: Sequence[str]) -> str | None:

@@ -28,6 +28,7 @@ WAIT_BUSY = 0.02  # seconds to wait for a message while decisions may come
 WAIT_IDLE = 0.2  # else
 IDLE_LOOK = 0.1  # seconds between looks while nothing may be received
 CHUNK = 100  # settlements at once; with many more the SDK makes no progress
+RECEIVE_TRIES = 3
 SETTLE_TRIES = 3
 SETTLE_AGAIN = 0.5  # seconds, more each time
 RENEW_AT_ONCE = 100
@@ -75,6 +76,7 @@ class Owner:
         self._decided: list[Held] = []
         self._wake = asyncio.Event()
         self._mended_at = float("-inf")
+        self._failures = 0  # of receiving, in a row
         self._received_at = self._now()
         self._closing = False
         self._leaving = False
@@ -161,9 +163,13 @@ class Owner:
             if not messages and self._link.broken:
                 raise ServiceBusConnectionError(message="the link was closed")
         except Exception as error:
+            self._failures += 1
+            if self._failures > RECEIVE_TRIES:
+                raise self._explained(error) from error
             await self._mend(error)
             await asyncio.sleep(WAIT_BUSY)  # whatever is wrong, others have to get their turn
             return False
+        self._failures = 0
         self._take(messages)
         return bool(messages)
 
@@ -218,8 +224,9 @@ class Owner:
     async def _settled(self, chunk: Sequence[Held], tried: int) -> list[Held]:
         """Settle them; which ones the service has neither confirmed nor refused."""
         chunk = [held for held in chunk if self._is_held(held)]
-        at_once = [held for held in chunk if held.link is self._link.client and not tried]
-        in_turn = [held for held in chunk if held not in at_once]
+        here = None if tried else self._link.client
+        at_once = [held for held in chunk if held.link is here]
+        in_turn = [held for held in chunk if held.link is not here]
         self.silence.ask()
         if len(at_once) < 3:
             answers = [await self._answer(held, self._link.settle) for held in at_once]
