@@ -13,7 +13,7 @@ import structlog
 from pydantic import ValidationError
 
 from investbus.ambient import Ambient
-from investbus.catalogue import canonical, ordering_key
+from investbus.catalogue import ordering_key
 from investbus.config import Dispatch
 from investbus.crash import CrashJournal
 from investbus.errors import DataInvalid, DecodeError, Reject, StoreError
@@ -23,13 +23,12 @@ from investbus.outcome import Dead, Ending
 from investbus.retry import RetryPolicy
 from investbus.router import REMEMBERED_NAMES, RouteTable
 from investbus.settle import STORE_AGAIN, settle
-from investbus.store import DeadLetter, Identity, Store, body_hash
+from investbus.store import DeadLetter, Identity, Store, body_hash, identity_of
 from investbus.transport import Delivery
 from investbus.work import Replaying, Route, Work
 
 log = structlog.get_logger("investbus.intake")
 T = TypeVar("T")
-LONGEST_CREATED = 64  # characters; a date and a time with nanoseconds and a zone have 35
 PIECE = 100  # deliveries decoded in one go: 500 would be a span of 2 ms by itself
 Decode = Callable[[bytes, Mapping[str, str]], list[Envelope]]
 
@@ -68,7 +67,7 @@ class Intake:
         self._source = source
         self._metrics = metrics
         self._ambient = ambient
-        self._pending: dict[Identity, list[Work]] = {}  # received and not settled: what the store cannot know yet
+        self._pending: dict[Identity, Work] = {}  # the first receipt that is not settled: what the store cannot know yet
         self._unrouted_seen: set[str] = set()
         self.failing = ""  # why the store cannot be asked now
         self.ended: Callable[[str, Ending], None] = lambda event_id, ending: None  # for who waits for single events
@@ -106,13 +105,14 @@ class Intake:
 
     def forget(self, work: Work, identity: Identity) -> None:
         """A work was settled: from now on the store knows."""
-        assert work.copies is not None
-        work.copies.remove(work)
-        if not work.copies:
+        copies = work.copies
+        if copies is None or len(copies) == 1:
             del self._pending[identity]
-        elif work.ended:
-            for copy in work.copies:
-                copy.repeated = copy.repeated or copy.event.raw == work.event.raw
+            return
+        copies.remove(work)
+        self._pending[identity] = copies[0]
+        for copy in copies if work.ended else ():
+            copy.repeated = copy.repeated or copy.event.raw == work.event.raw
 
     def _take_one(self, delivery: Delivery, works: list[Work], now: float, arrived: float) -> None:
         body = delivery.body
@@ -157,16 +157,15 @@ class Intake:
         works.append(work)
 
     def _identify(self, work: Work, source: str) -> None:
-        """Give it the identity by which a repetition is known, and the list of its copies that are not settled."""
+        """Give it the identity by which a repetition is known. Copies that are not settled share a list, where there are any."""
         event = work.event
         if self._store is None or not work.route.dedup:
             return
-        created = event.created_raw
-        if len(created) > LONGEST_CREATED:  # it is part of a key, and the bus can send anything
-            created = created[:LONGEST_CREATED] + body_hash(created.encode()).hex()
-        work.identity = identity = Identity(source, canonical(event.name), created, event.id)
-        work.copies = self._pending.setdefault(identity, [])
-        work.copies.append(work)
+        work.identity = identity = identity_of(source, event.name, event.created_raw, event.id)
+        first = self._pending.setdefault(identity, work)
+        if first is not work:
+            work.copies = first.copies = first.copies or [first]
+            work.copies.append(work)
 
     def _undecodable(self, delivery: Delivery, error: DecodeError, now: float, arrived: float) -> Work:
         origin = delivery.origin
@@ -184,7 +183,7 @@ class Intake:
         left = []
         for work in works:
             hit = None if work.identity is None else known.get(work.identity)
-            if work.identity is not None and hit == body_hash(work.event.raw):
+            if work.identity is not None and hit is not None and hit == body_hash(work.event.raw):
                 self.forget(work, work.identity)
                 self.ended(work.event.id, settle(work.delivery, work.route.counts, "duplicate"))
                 continue

@@ -26,6 +26,9 @@ from investbus.work import Work
 
 log = structlog.get_logger("investbus.store")
 STORE_AGAIN = 1.0  # seconds between tries of a store that fails
+# A commit costs as much for one record as for hundreds: where many come while one is written, the next waits for more.
+BUSY = 100  # records in one commit
+GATHER = 0.02  # seconds
 
 
 def settle(delivery: Delivery, counts: RouteCounts | None, ending: Ending) -> Ending:
@@ -92,8 +95,11 @@ class Settler:
     async def record_done(self) -> None:
         """Write done records, a group at a time, for ever."""
         assert self._store is not None
+        works: list[Work] = []
         while True:
             await self._more_done.wait()
+            if len(works) >= BUSY:
+                await asyncio.sleep(GATHER)
             self._more_done.clear()
             works, self._done = self._done, []
             records = [record for work in works if (record := record_of(work, "done"))]

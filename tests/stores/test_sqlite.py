@@ -15,6 +15,7 @@ from investbus.store import Filter, Store
 from investbus.stores import open_store, sqlite_file, sqlite_schema
 from investbus.stores.mounts import Mount
 from investbus.stores.sqlite import SqliteStore
+from investbus.stores.sqlite_done import scope
 from tests.stores.cases import Fresh, StoreCases
 from tests.stores.letters import done, identity, letter
 
@@ -181,6 +182,28 @@ async def test_a_newer_step_keeps_what_is_there(path: Path, monkeypatch: pytest.
     assert await store._thread.read(lambda db: db.execute("SELECT * FROM more").fetchall()) == []
     await store.close()
     assert version(path) == len(sqlite_schema.MIGRATIONS)
+
+
+async def test_records_of_the_first_version_are_still_known(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [identity(1), identity(2, source="file", route="é", created="", event_id="\U0001f4b6")]
+    monkeypatch.setattr(sqlite_schema, "MIGRATIONS", sqlite_schema.MIGRATIONS[:1])
+    db = sqlite3.connect(path, isolation_level=None)
+    sqlite_schema.migrate(db, path)
+    for row in rows:
+        texts = (scope(row.source, row.route), row.created, row.event_id)
+        db.execute("INSERT INTO done VALUES (?, ?, ?, ?, 'done', 1)", (*texts, b"h" * 16))
+    db.close()
+    monkeypatch.undo()
+    store = SqliteStore(path)
+    await store.open()
+    assert await store.find_done([*rows, identity(3)]) == dict.fromkeys(rows, b"h" * 16)
+    await store.close()
+
+
+async def test_a_hash_of_another_length_is_refused_since_rows_are_told_apart_by_it(store: SqliteStore) -> None:
+    with pytest.raises(StoreError, match="16 bytes, not 3"):
+        await store.put_done([done(1), done(2, b"old")])
+    assert await store.find_done([identity(1)]) == {}
 
 
 async def test_a_step_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

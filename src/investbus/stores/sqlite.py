@@ -68,7 +68,7 @@ class SqliteStore:
     async def forget(self, done_before: datetime, dead_before: datetime) -> int:
         """In slices, so that events do not wait behind it."""
         forgotten = 0
-        after: sqlite_done.Key | None = sqlite_done.FIRST
+        after: bytes | None = sqlite_done.FIRST
         while after is not None:
             dropped, after = await self._forget_done(after, done_before)
             forgotten += dropped
@@ -154,7 +154,7 @@ class SqliteStore:
     async def _page(self, wanted: Filter, after: DeadLetter | None) -> list[DeadLetter]:
         return await self._thread.read(lambda db: sqlite_dead.page(db, wanted, after))
 
-    async def _forget_done(self, after: sqlite_done.Key, before: datetime) -> tuple[int, sqlite_done.Key | None]:
+    async def _forget_done(self, after: bytes, before: datetime) -> tuple[int, bytes | None]:
         return await self._thread.write(lambda db: sqlite_done.forget(db, after, micros(before)))
 
 

@@ -50,6 +50,9 @@ class StoreFile:
             _use_wal(db)
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA temp_store = MEMORY")  # else each savepoint makes, writes and deletes a file
+            # Several partitions write at as many places of the done table: those pages stay in memory, and go to the file seldom.
+            db.execute("PRAGMA cache_size = -8000")  # KiB
+            db.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: 16 MiB
             migrate(db, self.path)
         except Exception:
             db.close()

@@ -7,6 +7,7 @@ change is a new step. Times are microseconds since 1970 (UTC): exact, and compar
 import sqlite3
 
 from investbus.errors import StoreError, UnsafeStart
+from investbus.stores.sqlite_done import digest_key
 
 APPLICATION_ID = 0x69627573  # "ibus"; without it `user_version` may be the count of another program
 
@@ -37,6 +38,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX dead_open ON dead (route, last_at) WHERE state = 'open'",
     ),
     (
+        # A digest in place of the texts halves the file, and what a commit writes.
+        "ALTER TABLE done RENAME TO done_in_texts",
+        """CREATE TABLE done (
+            key BLOB NOT NULL PRIMARY KEY, hash BLOB NOT NULL, outcome TEXT NOT NULL, at INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+        "INSERT INTO done SELECT done_key(scope, created, id), hash, outcome, at FROM done_in_texts",
+        "DROP TABLE done_in_texts",
         "ALTER TABLE dead ADD COLUMN entity TEXT NOT NULL DEFAULT ''",
         "CREATE INDEX dead_by_entity ON dead (entity) WHERE entity <> '' AND state = 'open'",
         "CREATE INDEX dead_waiting ON dead (key, first_at) WHERE state IN ('open', 'parked')",
@@ -74,6 +82,7 @@ def migrate(db: sqlite3.Connection, path: object) -> None:
     """Bring the file to this version in one transaction; another process that starts at this moment waits for it."""
     if _version(db, path) == len(MIGRATIONS):
         return
+    db.create_function("done_key", 3, digest_key)
     db.execute("BEGIN IMMEDIATE")
     for migration in MIGRATIONS[_version(db, path) :]:
         for statement in migration:

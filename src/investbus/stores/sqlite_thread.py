@@ -112,12 +112,15 @@ class StoreThread:
         return jobs
 
     def _transact(self, jobs: list[_Job]) -> list[_Answer]:
-        """All jobs in one transaction. If that fails as a whole, none of them has happened, and each is told so."""
+        """All jobs in one transaction. If that fails as a whole, none of them has happened, and each is told so.
+
+        A job that is alone fails with its transaction, and needs no savepoint.
+        """
         try:
             db = self._connected()
             # A deferred transaction that turns to writing fails at once if another process has written meanwhile.
             db.execute("BEGIN IMMEDIATE" if any(job.writes for job in jobs) else "BEGIN")
-            answers = [self._attempt(db, job) for job in jobs]
+            answers = [self._attempt(db, job) if len(jobs) > 1 else _Answer(job.answer, job.work(db)) for job in jobs]
             db.execute("COMMIT")
         except Exception as error:
             self._disconnect()

@@ -25,6 +25,7 @@ FETCH_BYTES = 16_777_216  # of one broker at a time
 PARTITION_BYTES = 262_144  # of one partition at a time; a larger record still comes, alone
 NEVER = 2**31 - 1  # milliseconds: aiokafka's watchdog over getmany would leave the group when nobody asks for events
 PUBLISH_WITHIN = 15.0
+ASK_FOR_TOPIC = 10  # times; where brokers make a topic that is asked for, it takes a moment
 GIVE_UP_AFTER = 5.0  # seconds for a client to stop after an error
 
 
@@ -169,8 +170,24 @@ class Kafka:
                     bootstrap_servers=self._settings.bootstrap_servers, acks="all", enable_idempotence=True, **arguments
                 )
                 await self._start(producer, arguments)
+                try:
+                    await self._known(producer.client)
+                except BaseException:
+                    await self._stop(producer, 0.0)
+                    raise
                 self._producer = producer
             return self._producer
+
+    async def _known(self, client: Any) -> None:
+        """Raises TransportRefused where there is no topic; left to itself, aiokafka would ask for it as long as for an answer."""
+        topic = self._settings.topic
+        client.add_topic(topic)
+        for _ in range(ASK_FOR_TOPIC):
+            await client.force_metadata_update()
+            if client.cluster.partitions_for_topic(topic) or topic in client.cluster.unauthorized_topics:
+                return
+            await asyncio.sleep(0.2)
+        raise TransportRefused(f'Kafka: topic "{topic}" does not exist')
 
     async def _stop_producer(self, within: float) -> None:
         producer, self._producer = self._producer, None
