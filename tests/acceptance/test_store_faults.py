@@ -36,24 +36,34 @@ def line(kafka: Kafka) -> str:
     return name
 
 
-def rejecting() -> tuple[Router, list[str]]:
-    """A handler that rejects events of even number; what it was run for."""
-    router, ran = Router(), list[str]()
+class Handling:
+    """A handler that rejects events of even number, and holds all of them while `held`."""
 
-    @router.on("portfolios.status-update")
-    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
-        ran.append(event.id)
-        if int(event.id) % 2 == 0:
-            raise Reject("even")
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.router = Router()
+        self._goes = asyncio.Event()
+        self._goes.set()
 
-    return router, ran
+        @self.router.on("portfolios.status-update")
+        async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
+            self.ran.append(event.id)
+            await self._goes.wait()
+            if int(event.id) % 2 == 0:
+                raise Reject("even")
+
+    def hold(self) -> None:
+        self._goes.clear()
+
+    def let_go(self) -> None:
+        self._goes.set()
 
 
-def publish(kafka: Kafka, topic: str, first: int) -> None:
-    """The next round of events, each of a key of its own."""
-    padding = "x" * (LETTER if first else 0)
-    data = [{"id": f"P{number}", "padding": padding} for number in range(first, first + ROUND)]
-    kafka.produce(topic, [(None, envelope(event_id=str(first + at), data=one), None) for at, one in enumerate(data)])
+def publish(kafka: Kafka, topic: str, number: int) -> None:
+    """The round of events with this number, each of a key of its own."""
+    padding = "x" * (LETTER if number else 0)
+    ids = range(number * ROUND, (number + 1) * ROUND)
+    kafka.produce(topic, [(None, envelope(event_id=f"{one}", data={"id": f"P{one}", "padding": padding}), None) for one in ids])
 
 
 async def committed(kafka: Kafka, settings: Settings) -> int:
@@ -66,28 +76,32 @@ async def committed(kafka: Kafka, settings: Settings) -> int:
 async def failing_store(
     kafka: Kafka, settings: Settings, *, breaks: Callable[[], object], mends: Callable[[], object]
 ) -> AsyncIterator[None]:
-    """A round before the fault, one in it and one after it. In the block the fault lasts."""
+    """Four rounds: before the fault, in the handler when it begins, arriving while it lasts, which the block does, and after it."""
     assert settings.kafka is not None
-    topic = settings.kafka.topic
-    router, ran = rejecting()
-    async with served(settings, router) as (parts, url):
+    topic, handling = settings.kafka.topic, Handling()
+    async with served(settings, handling.router) as (parts, url):
         publish(kafka, topic, 0)
         await until(at_rest(parts, ROUND), 60.0)
         await until_not_ready(url, [])
+        handling.hold()
+        publish(kafka, topic, 1)
+        await until(lambda: len(handling.ran) == 2 * ROUND, 60.0)
         breaks()
-        publish(kafka, topic, ROUND)
+        handling.let_go()
+        publish(kafka, topic, 2)
         await until_not_ready(url, ["store"])
         yield
         assert await committed(kafka, settings) == ROUND, "what is not stored is not acked, nor anything behind it"
+        assert len(handling.ran) == 2 * ROUND, "what cannot be looked up does not run"
         mends()
-        publish(kafka, topic, 2 * ROUND)
-        await until(at_rest(parts, 3 * ROUND), 60.0)
+        publish(kafka, topic, 3)
+        await until(at_rest(parts, 4 * ROUND), 60.0)
         await until_not_ready(url, [])
         check_law(parts)
-    assert await committed(kafka, settings) == 3 * ROUND
-    assert sorted(ran, key=int) == [str(number) for number in range(3 * ROUND)], "each once: no effect was repeated"
+    assert await committed(kafka, settings) == 4 * ROUND
+    assert sorted(handling.ran, key=int) == [str(number) for number in range(4 * ROUND)], "each once: no effect was repeated"
     died = [letter.event_id for letter in await letters(settings)]
-    assert sorted(died, key=int) == [str(number) for number in range(0, 3 * ROUND, 2)]
+    assert sorted(died, key=int) == [str(number) for number in range(0, 4 * ROUND, 2)]
 
 
 FULL: dict[str, Callable[[Path], AbstractContextManager[Disk]]] = {"limit": small_files}
@@ -106,13 +120,13 @@ async def test_a_full_disk(kind: str, kafka: Kafka, line: str, tmp_path: Path) -
 async def test_a_store_that_may_not_be_written_takes_nothing_until_it_may(kafka: Kafka, line: str, tmp_path: Path) -> None:
     with read_only(tmp_path) as (folder, allow):
         settings = on_kafka(kafka, line, folder)
-        router, ran = rejecting()
+        handling = Handling()
         publish(kafka, line, 0)
-        async with served(settings, router) as (parts, url):
+        async with served(settings, handling.router) as (parts, url):
             await until(lambda: "cannot be written" in parts.console.readiness()["store"], 30.0)
             assert "store" in await not_ready(url)
             await asyncio.sleep(1.0)
-            assert (ran, await committed(kafka, settings)) == ([], 0)
+            assert (handling.ran, await committed(kafka, settings)) == ([], 0)
             allow()
             await until(at_rest(parts, ROUND), 60.0)
             await until_not_ready(url, [])
@@ -191,7 +205,7 @@ async def test_a_done_record_that_cannot_be_written_does_not_hold_the_ack(
             db.close()
         else:
             execute(url, REFUSALS[kind])
-        publish(kafka, line, ROUND)
+        publish(kafka, line, 1)
         await until_not_ready(pages, ["store"])
         await until(at_rest(parts, 2 * ROUND), 60.0)
         assert parts.worker.metrics.routes["portfolios.status-update"].outcomes["done"] == 2 * ROUND
