@@ -37,6 +37,8 @@ from investbus.stores import open_store, store_url
 from investbus.transport import Transport
 from investbus.worker import Backed, Worker
 
+HEAD = 4  # starts for each slot that are written down when a log has come to us
+
 
 class Assembled(msgspec.Struct, frozen=True):
     worker: Worker
@@ -98,7 +100,7 @@ async def assembled(
         set_states(routes, table, states)
         resources = Resources(client, settings.api.settle if settings.api is not None else 0.0)
         settler = Settler(store, transport.source, Flood(settings.store.flood_after), metrics, ambient)
-        journal = None if store is None else CrashJournal(store, transport.source, settings.dispatch.backlog)
+        journal = None if store is None else CrashJournal(store, transport.source, HEAD * settings.dispatch.slots)
         preflight = None if store is None or journal is None else Preflight(store, journal, routes.values())
         dispatcher = Dispatcher(
             settings.dispatch, gatehouse, pauses, preflight, resources, ambient, settler.finish, settler.release

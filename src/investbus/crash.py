@@ -33,8 +33,9 @@ class Crashed(InvestbusError):
 
 
 class CrashJournal:
-    """Starts that have not ended. One per worker; `head` is how many deliveries at the beginning of a log's lease are written down:
-    as many as can have been unfinished in the process before."""
+    """Starts that have not ended. One per worker; `head` is how many starts are written down at the beginning of a log's lease:
+    some more than can have been running, or unfinished before one that ran, in the process that died.
+    """
 
     def __init__(self, store: Mailbox, source: str, head: int) -> None:
         self._store = store
@@ -43,7 +44,7 @@ class CrashJournal:
         self._begun: set[str] = set()
         self._beginning: list[str] = []  # about to be written down, all those of one turn of the loop at once
         self._writing: asyncio.Task[None] | None = None
-        self._ending: list[str] = []  # ended, and still written down
+        self._ending: dict[str, bool] = {}  # ended, and still written down; in order
         self._erasing: asyncio.Task[None] | None = None
         self._suspect: Work | None = None  # the one that runs
         self._waiting: deque[tuple[Lane, Work]] = deque()
@@ -52,11 +53,8 @@ class CrashJournal:
     def notice(self, work: Work) -> None:
         """Decide whether this work's starts are written down."""
         delivery = work.delivery
-        if delivery.lease.is_log:
-            delivery.lease.taken += 1
-            if delivery.lease.taken > self._head:
-                return
-        elif not delivery.redelivered:
+        past = delivery.lease.journaled >= self._head if delivery.lease.is_log else not delivery.redelivered
+        if past:
             return
         event = work.event
         work.journal = letter_id(self._source, work.route.name, event.id, event.raw, delivery.origin)
@@ -86,9 +84,13 @@ class CrashJournal:
 
     async def begin(self, work: Work) -> None:
         """Its handler is about to run. Raises StoreError, and then it must not."""
-        if work.journal in self._ending:
-            self._ending.remove(work.journal)  # its last start still stands there, and may stand for this one
-            return
+        if work.delivery.lease.is_log and not work.starts:
+            if work.delivery.lease.journaled >= self._head:
+                work.journal = ""  # the head has passed while it was queued
+                return
+            work.delivery.lease.journaled += 1
+        if self._ending.pop(work.journal, None) is not None:
+            return  # its last start still stands there, and may stand for this one
         self._begun.add(work.journal)
         self._beginning.append(work.journal)
         if self._writing is None:
@@ -98,7 +100,7 @@ class CrashJournal:
 
     def end(self, work: Work) -> None:
         """The attempt ended, and the process lives. That it is erased a little later costs at worst a start too many."""
-        self._ending.append(work.journal)
+        self._ending[work.journal] = True
         if self._erasing is None:
             self._erasing = asyncio.create_task(self._erase())
 
@@ -120,11 +122,11 @@ class CrashJournal:
     async def _erase(self) -> None:
         while self._ending:
             await asyncio.sleep(ERASE_AFTER)
-            ending, self._ending = self._ending, []
+            ending, self._ending = self._ending, {}
             try:
-                await self._store.ended(ending)
+                await self._store.ended(list(ending))
             except StoreError:
-                self._ending[:0] = ending
+                self._ending |= ending
                 await asyncio.sleep(STORE_AGAIN)
             else:
                 self._begun.difference_update(ending)

@@ -28,7 +28,7 @@ class Lease:
     """
 
     __slots__ = (
-        "_acked", "_callbacks", "_counts", "_drained", "_released", "begun", "closing", "is_log", "lost", "taken", "unsettled",
+        "_acked", "_callbacks", "_counts", "_drained", "_released", "begun", "closing", "is_log", "journaled", "lost", "unsettled",
     )  # fmt: skip
 
     def __init__(
@@ -45,7 +45,7 @@ class Lease:
         self._counts = counts
         self.is_log = is_log
         self.begun = -1  # the highest position whose handler has been started
-        self.taken = 0  # events of it that the worker has taken, where it counts them
+        self.journaled = 0  # starts of handlers that the worker has written down for it
         self._callbacks: list[Callable[[Lease], None]] = []
         self._drained: asyncio.Future[None] | None = None
         self.closing = False

@@ -6,5 +6,6 @@ stored; the workers' own logs explain a failure but acquit nobody.
     chaos, workers, handlers    the run: who publishes, who works, who is killed when
     ledger, history             what happened
     checks                      the promises, the same on every bus
-    bus                         what differs; kafka, rabbitmq, servicebus: one file each
+    bus                         what differs: kafka, rabbitmq (with amqp_tap, amqp_wire), servicebus
+    small                       the plan of a run that the suite has time for
 """

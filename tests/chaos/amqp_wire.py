@@ -11,8 +11,7 @@ from typing import Any
 import msgspec
 from pika import frame, spec  # type: ignore[import-untyped]  # it carries no type information
 
-from tests.chaos.checks import NEVER
-from tests.chaos.history import Head
+from tests.chaos.history import NEVER, Head
 
 APPLIED_WITHIN = 1.0  # seconds for a busy quorum queue; what was acked so long before its connection ended is settled
 

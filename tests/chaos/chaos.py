@@ -76,7 +76,6 @@ class Chaos:
                     both.create_task(self._rage())
                 self._say(f"{len(self._sent)} events are published")
                 await self._settle()
-                self._say("nothing is left")
                 self._look_for_fallen()
                 await asyncio.gather(*(self._leave(worker) for worker in self._workers if worker.running))
             finally:
@@ -145,8 +144,7 @@ class Chaos:
                     rolled.start()
                     self._say(f"{rolled.name} has been rolled")
                 case 2:
-                    while not await asyncio.to_thread(getattr, guest, "ready"):  # before it has no handler of SIGTERM
-                        await asyncio.sleep(0.1)
+                    await self._until_ready(guest)
                     await self._leave(guest)
                     self._say(f"{guest.name} has left")
         self._raging = False
@@ -165,6 +163,13 @@ class Chaos:
                     return worker
             await asyncio.sleep(0.1)
         raise RuntimeError(f"nobody has been at work for {MOVES_WITHIN:g} s; see the logs in {self._folder}")
+
+    async def _until_ready(self, worker: WorkerProcess) -> None:
+        """One that is still starting has no handler of SIGTERM yet."""
+        async with asyncio.timeout(MOVES_WITHIN):
+            while not await asyncio.to_thread(worker.ready):
+                self._look_for_fallen()
+                await asyncio.sleep(0.1)
 
     def _look_for_fallen(self) -> None:
         for worker in self._workers:
@@ -192,6 +197,7 @@ class Chaos:
                 self._say(f"not settled, and nothing has moved for {MOVES_WITHIN:g} s")
                 return
             await asyncio.sleep(0.2)
+        self._say("everything is settled")
 
     def _say(self, line: str) -> None:
         print(f"{time.monotonic() - self._began:7.1f} s  {line}", file=sys.stderr, flush=True)

@@ -4,11 +4,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
-from tests.chaos.history import Departure, History, Sent, crashed, in_flight
+from tests.chaos.history import NEVER, Departure, History, Sent, crashed, in_flight
 from tests.chaos.ledger import Run
 
 SHOWN = 5  # of a kind of violation
-NEVER = float("inf")
 
 
 def violations(history: History) -> list[str]:
@@ -35,8 +34,9 @@ def invented(history: History) -> Iterable[str]:
 def misjudged(history: History) -> Iterable[str]:
     """The dead letters are those of the events that were to be rejected, and of those that seem to kill the process; no other."""
     doomed = {sent.event_id for sent in history.sent if sent.doomed}
+    causes = {"rejected": doomed, "crashed": crashed(history)}
     for letter in history.dead:
-        if letter.event_id not in {"rejected": doomed, "crashed": crashed(history)}.get(letter.reason, ()):
+        if letter.event_id not in causes.get(letter.reason, ()):
             yield f"dead: {letter} is there for no reason"
     for event_id in doomed - {letter.event_id for letter in history.dead}:
         yield f"dead: {event_id} is rejected by its handler, and has no dead letter"
@@ -86,7 +86,7 @@ def not_settled(history: History) -> Iterable[str]:
 
 
 def repeated(history: History) -> Iterable[str]:
-    """An event runs once, and once more for each kill that caught it in flight."""
+    """An event runs once, and once more for each kill that caught it in flight. No other fault is a reason to run it again."""
     allowed = Counter(event_id for _, caught in in_flight(history) for event_id in caught)
     for event_id, count in Counter(run.event_id for run in history.runs).items():
         if count > 1 + allowed[event_id]:

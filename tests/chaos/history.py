@@ -11,6 +11,7 @@ import msgspec
 
 from tests.chaos.ledger import Run
 
+NEVER = float("inf")
 CRASHES = 3  # of a process while it runs, after which an event is given up
 
 
@@ -77,7 +78,7 @@ def in_flight(history: History) -> list[tuple[Departure, set[str]]]:
     for run in history.runs:
         begun.setdefault(run.pid, set()).add(run.event_id)
     return [
-        (kill, {event_id for event_id in begun.get(kill.pid, ()) if history.settled.get(event_id, float("inf")) > kill.begin})
+        (kill, {event_id for event_id in begun.get(kill.pid, ()) if history.settled.get(event_id, NEVER) > kill.begin})
         for kill in history.departures
         if kill.killed
     ]

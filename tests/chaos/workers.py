@@ -49,7 +49,6 @@ class WorkerProcess:
         """The exit code of one that nobody told to leave."""
         return self._process.poll() if self._process is not None and self._wanted else None
 
-    @property
     def ready(self) -> bool:
         """Whether it is connected and takes part."""
         try:

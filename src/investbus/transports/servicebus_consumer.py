@@ -7,7 +7,6 @@ all do: the worker then closes the transport and opens it again.
 import asyncio
 from collections.abc import Coroutine
 from functools import partial
-from itertools import chain
 from typing import Any
 
 from azure.servicebus.aio import ServiceBusReceiver
@@ -19,6 +18,7 @@ from investbus.transports.servicebus_connection import CLOSE_WITHIN, Connection,
 from investbus.transports.servicebus_inbox import Inbox
 from investbus.transports.servicebus_receiver import Owner
 from investbus.transports.servicebus_sessions import ACCEPTING, Seat, knock
+from investbus.transports.servicebus_silence import Silence
 
 WATCH_EVERY = 1.0
 
@@ -80,8 +80,8 @@ class Consumer:
         await asyncio.gather(*(lease.drained(limit) for lease in leases))
         for owner in self._owners:
             owner.leave()
-        for task, seat in self._tasks.items():
-            if seat is not None and not seat.owning:
+        for task, owned in self._tasks.items():
+            if owned is not None and not owned.owning:
                 task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=max(0.0, end - now()))
@@ -93,7 +93,7 @@ class Consumer:
         await self._connection.close()
 
     def state(self) -> TransportState:
-        silent = max((one.silence.seconds for one in chain(self._owners, self._seats)), default=0.0)
+        silent = max((silence.seconds for silence in self._silences), default=0.0)
         reason = str(self._inbox.failure or "")
         if silent and not reason:
             reason = f"Service Bus has not answered for {silent:.0f} s ({entity(self._settings)})"
@@ -116,10 +116,14 @@ class Consumer:
         """A call of the SDK that never returns must not hold up everything behind it."""
         while True:
             await asyncio.sleep(WATCH_EVERY)
-            for one in chain(self._owners, self._seats):
-                if one.silence.final:
-                    self._fail(TransportDown(f"Service Bus has not answered for {one.silence.seconds:.0f} s"))
+            for silence in self._silences:
+                if silence.final:
+                    self._fail(TransportDown(f"Service Bus has not answered for {silence.seconds:.0f} s"))
                     return
+
+    @property
+    def _silences(self) -> list[Silence]:
+        return [owner.silence for owner in self._owners] + [seat.silence for seat in self._seats]
 
     def _spawn(self, work: Coroutine[Any, Any, None], seat: Seat | None = None) -> None:
         task = asyncio.create_task(work)

@@ -54,7 +54,8 @@ class Link:
 
     async def shut(self) -> None:
         """Close it so that the next call opens it anew."""
-        await self._receiver._close_handler()  # noqa: SLF001
+        receiver: Any = self._receiver
+        await receiver._close_handler()  # noqa: SLF001
 
     @property
     def ready(self) -> int:
@@ -73,7 +74,7 @@ class Link:
 
     async def renew(self, messages: Sequence[ServiceBusReceivedMessage]) -> list[datetime]:
         """Until when their locks last now. Where one of the locks is lost, the service refuses them all."""
-        tokens = [message.lock_token for message in messages]
+        tokens: list[Any] = [message.lock_token for message in messages]
         answer = await self._receiver._renew_locks(*tokens, timeout=ANSWER_WITHIN)  # noqa: SLF001
         ends = [datetime.fromtimestamp(end / 1000, UTC) for end in answer[b"expirations"]]
         for message, end in zip(messages, ends, strict=True):

@@ -50,4 +50,5 @@ def outgoing(messages: Sequence[Message], *, sessions: bool) -> Iterator[list[Se
 
 
 def _outgoing(message: Message, session: str | None) -> ServiceBusMessage:
-    return ServiceBusMessage(message.body, application_properties=dict(message.headers), session_id=session)
+    properties: Any = dict(message.headers)
+    return ServiceBusMessage(message.body, application_properties=properties, session_id=session)
