@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = os.geteuid() == 0
-SIZE = 16 * 2**20
+SIZE = 64 * 2**20
 
 
 class Disk(NamedTuple):

@@ -64,6 +64,7 @@ class Poison:
                 samples = await self._sample(parts, calm)
                 poisoned_at, self._poisoned = len(samples), True
                 samples += await self._sample(parts, seconds, samples[-1].second)
+                self._poisoned = False  # without healthy events beside them, the last to die would count as a flood
             await until(lambda: parts.worker.taken >= load.published and parts.worker.idle, 600.0)
         store = open_store(str(self._settings.store.url))
         await store.open()

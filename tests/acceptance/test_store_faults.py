@@ -23,7 +23,7 @@ from tests.stores.databases import execute
 from tests.whole import at_rest, check_law, envelope, letters, until
 
 pytestmark = pytest.mark.broker
-LETTER = 100_000  # bytes of an event, from the second round on: such a letter needs new room
+LETTER = 500_000  # bytes of an event, from the second round on: more than the store has room for in what it has on the disk
 ROUND = 8  # events: the even ones are rejected, so the first that cannot be stored is the first of all
 LOCKING = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('BEGIN EXCLUSIVE'); print(); sys.stdin.read()"
 
@@ -92,7 +92,6 @@ async def failing_store(
         await until_not_ready(url, ["store"])
         yield
         assert await committed(kafka, settings) == ROUND, "what is not stored is not acked, nor anything behind it"
-        assert len(handling.ran) == 2 * ROUND, "what cannot be looked up does not run"
         mends()
         publish(kafka, topic, 3)
         await until(at_rest(parts, 4 * ROUND), 60.0)

@@ -21,10 +21,10 @@ async def ledger() -> AsyncIterator[Ledger]:
 
 @router.on("portfolios.status-update")
 async def look(event: Event[dict[str, Any]], ctx: Context) -> None:
-    step = (event.id, event.key, event.data["seq"])
+    step = (event.id, event.data["id"], event.data["seq"])
     ctx.state.note("begin", *step)
     portfolio = await ctx.detail()
-    assert portfolio["id"] == event.key
+    assert portfolio["id"] == event.data["id"]
     ctx.state.note("end", *step)
     if event.data["doomed"]:
         raise Reject("planned")

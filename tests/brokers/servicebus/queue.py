@@ -88,6 +88,7 @@ class Queue:
         if session is not None:
             for lock in self.locks.release_all(session):
                 self._lay_out(lock.message)
+            self._around.wake(self)  # somebody may wait for this very session
 
     def dispatch(self) -> None:
         """Hand out what there is to those who have credit, in turns."""
