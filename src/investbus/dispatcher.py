@@ -184,10 +184,10 @@ class Dispatcher:
         return self.unfinished - self.running - self.uncounted
 
     def lane_states(self) -> Mapping[str, int]:
-        """Lanes by state, with those that wait for the store counted as queued."""
+        """Lanes by state, with those that wait for the store, or for the end of another suspect, counted as queued."""
         states: dict[str, int] = {}
         for lane in self.lanes.values():
-            state = "queued" if lane.state == "storing" else lane.state
+            state = "queued" if lane.state in ("storing", "in turn") else lane.state
             states[state] = states.get(state, 0) + 1
         return states
 
@@ -276,10 +276,12 @@ class Dispatcher:
             self._conclude(lane, work, DUPLICATE)
         elif work.verdict is not None:
             self._conclude(lane, work, work.verdict)
-        elif self._held(lane, work):
+        elif self._gated(lane, work):
             lane.state = "gated"
             if work.delivery.lease.closing or self._draining:
                 self._drop_queued(lane, lambda other: self._draining or other.delivery.lease.closing)
+        elif work.starts and self._preflight is not None and not self._preflight.journal.may_pass(lane, work):
+            lane.state = "in turn"
         else:
             lane.state = "running"
             slot.lane = lane
@@ -301,13 +303,11 @@ class Dispatcher:
                 raise
             self._conclude(lane, work, outcome)
 
-    def _held(self, lane: Lane, work: Work) -> bool:
+    def _gated(self, lane: Lane, work: Work) -> bool:
         """Whether it has to wait for something that is not a slot: then its lane waits there, and comes back by `_through`."""
         if self._pauses.any and not self._pauses.may_pass(lane, work):
             return True
-        if self._gatehouse.any_narrow and not self._gatehouse.may_pass(lane, work):
-            return True
-        return bool(work.starts) and self._preflight is not None and not self._preflight.journal.may_pass(lane, work)
+        return self._gatehouse.any_narrow and not self._gatehouse.may_pass(lane, work)
 
     async def _attempted(self, slot: Slot, work: Work) -> Outcome:
         if self._preflight is None or not (work.route.park or work.lead.journal):
@@ -406,5 +406,5 @@ class Dispatcher:
 
     def _through(self, lane: Lane, work: Work) -> None:
         """The wait of `work` is over, if it still stands at the head of its lane and waits."""
-        if lane.state in ("retrying", "gated") and lane.queue and lane.queue[0] is work:
+        if lane.state in ("retrying", "gated", "in turn") and lane.queue and lane.queue[0] is work:
             self._requeue(lane)

@@ -8,6 +8,7 @@ redelivery repeats it under the same idempotency key.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
@@ -57,7 +58,7 @@ class Settler:
         self._source = source
         self._metrics = metrics
         self._ambient = ambient
-        self._done: list[Work] = []
+        self._done: deque[tuple[Work, DoneRecord]] = deque()
         self._dead: list[tuple[Work, DeadLetter]] = []
         self._more_done = asyncio.Event()
         self._more_dead = asyncio.Event()
@@ -77,8 +78,8 @@ class Settler:
             self.replayed(work, outcome)
             return
         match outcome:
-            case Done() if self._store is not None and work.identity is not None:
-                self._done.append(work)
+            case Done() if self._store is not None and (record := record_of(work, "done")) is not None:
+                self._done.append((work, record))
                 self._more_done.set()
             case Done():
                 self.settle(work, "done")
@@ -95,23 +96,23 @@ class Settler:
     async def record_done(self) -> None:
         """Write done records, a group at a time, for ever."""
         assert self._store is not None
-        works: list[Work] = []
+        size = 0
         while True:
             await self._more_done.wait()
-            if len(works) >= BUSY:
+            if size >= BUSY:
                 await asyncio.sleep(GATHER)
             self._more_done.clear()
-            works, self._done = self._done, []
-            records = [record for work in works if (record := record_of(work, "done"))]
+            ended, self._done = self._done, deque()
+            size = len(ended)
             try:
                 with self._metrics.stored("done"):
-                    await self._store.put_done(records)
+                    await self._store.put_done([record for _, record in ended])
                 self.done_failing = ""
             except StoreError as error:
                 self.done_failing = str(error)
-                log.error("done records were not written; redelivered events would run again", events=len(works), error=str(error))
-            for work in works:
-                self.settle(work, "done")
+                log.error("done records were not written; redelivered events would run again", events=size, error=str(error))
+            while ended:  # one by one: what is freed as it is settled is still in the processor's cache
+                self.settle(ended.popleft()[0], "done")
 
     async def record_dead(self) -> None:
         """Write dead letters, a group at a time, for ever; what cannot be written is tried again."""

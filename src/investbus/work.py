@@ -104,7 +104,8 @@ class Work(msgspec.Struct, eq=False):
         return any(one.ended and one.event.raw == self.event.raw for one in self.copies or ())
 
 
-LaneState = Literal["queued", "running", "retrying", "gated", "storing", "hung"]
+# "in turn": one of those that may kill the process, and another one runs.
+LaneState = Literal["queued", "running", "retrying", "gated", "in turn", "storing", "hung"]
 
 
 class Lane:

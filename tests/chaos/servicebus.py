@@ -23,7 +23,7 @@ from tests.chaos.checks import unwatched
 from tests.chaos.history import Head, Sent
 
 LOCK = 5.0
-SESSION_LOCK = 15.0  # each session is a connection of its own: a machine full of them is late with renewals
+SESSION_LOCK = 15.0  # a session is a connection of its own: a machine that makes hundreds is late with renewals
 READ_EVERY = 0.05
 
 
@@ -65,9 +65,11 @@ class JournalReader:
 
 
 class ServiceBusBus:
-    """With `sessions` each worker holds so many at once, and a key is a session; with 0 a worker takes what comes."""
+    """With `sessions` each worker holds so many at once, and a key is a session; with 0 a worker takes what comes. What a killed
+    one held is free after `lock` seconds.
+    """
 
-    def __init__(self, servicebus: ServiceBus, journal: Path, *, sessions: int) -> None:
+    def __init__(self, servicebus: ServiceBus, journal: Path, *, sessions: int, lock: float | None = None) -> None:
         self.keyed = bool(sessions)
         self._servicebus, self._sessions = servicebus, sessions
         self._queue = f"chaos-{uuid.uuid4().hex[:12]}"
@@ -75,7 +77,7 @@ class ServiceBusBus:
         self._sender: ServiceBusSender
         self._sent: list[Sent] = []
         self._over = threading.Event()
-        lock = SESSION_LOCK if sessions else LOCK
+        lock = lock or (SESSION_LOCK if sessions else LOCK)
         servicebus.create_queue(self._queue, lock=lock, sessions=self.keyed, max_delivery=1000)
 
     @asynccontextmanager
@@ -122,10 +124,10 @@ class ServiceBusBus:
 
 
 @contextmanager
-def opened(folder: Path, *, sessions: int) -> Iterator[ServiceBusBus]:
+def opened(folder: Path, *, sessions: int, lock: float | None = None) -> Iterator[ServiceBusBus]:
     """A bus on an emulator of our own; raises Missing."""
     servicebus = open_servicebus(folder, own=True)
     try:
-        yield ServiceBusBus(servicebus, folder / "journal", sessions=sessions)
+        yield ServiceBusBus(servicebus, folder / "journal", sessions=sessions, lock=lock)
     finally:
         servicebus.close()

@@ -5,7 +5,7 @@ import random
 from tests.chaos.chaos import Plan
 
 
-def small() -> Plan:
+def small(keys: int = 100) -> Plan:
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
-    return Plan(seed=seed, events=600, keys=100, kills=3, workers=2, pause=(0.5, 2.0), handling=0.3)
+    return Plan(seed=seed, events=500, keys=keys, kills=3, workers=2, pause=(0.5, 1.5), handling=0.2)

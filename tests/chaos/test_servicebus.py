@@ -21,7 +21,7 @@ def bus_with(tmp_path: Path) -> Iterator[Callable[[int], ServiceBusBus]]:
 
         def bus_with(sessions: int) -> ServiceBusBus:
             try:
-                return stack.enter_context(opened(tmp_path, sessions=sessions))
+                return stack.enter_context(opened(tmp_path, sessions=sessions, lock=6.0 if sessions else 4.0))
             except Missing as missing:
                 refuse(missing)
 
@@ -38,5 +38,5 @@ async def test_promises_hold_through_kill_9_among_competing_workers(
 async def test_a_key_keeps_its_order_over_workers_where_it_is_a_session(
     bus_with: Callable[[int], ServiceBusBus], tmp_path: Path
 ) -> None:
-    report = await Chaos(bus_with(16), tmp_path, small()).run()
+    report = await Chaos(bus_with(16), tmp_path, small(keys=32)).run()
     assert not report.violations, "\n".join(report.violations)

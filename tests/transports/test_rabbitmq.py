@@ -225,3 +225,17 @@ async def test_lag_is_what_waits_on_the_queue(rabbitmq: Broker, queue: str, monk
         await bus.publish(numbered(5))
         await until(lambda: bus.state().partitions["0"].lag == 3)
         assert bus.state().partitions["0"].gap == 2
+
+
+@pytest.mark.broker
+async def test_as_many_unacked_events_as_prefetch_allows_are_a_pause_after_a_while(
+    rabbitmq: Broker, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("investbus.transports.rabbitmq_consumer.FULL_FOR", 0.5)
+    rabbitmq.publish(queue, [b"1", b"2", b"3"])
+    async with opened(settings(rabbitmq, queue, prefetch=2)) as bus:
+        held = await take(bus, 2)
+        assert not bus.state().gap_paused, "a busy moment"
+        await until(lambda: bus.state().gap_paused)
+        ack(held)
+        await until(lambda: not bus.state().gap_paused)

@@ -18,7 +18,6 @@ from investbus.store import DeadLetter, Done, Identity, body_hash, identity_of
 from investbus.stores.sqlite_dead import supersede
 
 SLICE = 2000  # rows walked in one transaction: a few milliseconds, in between the worker has its turn
-REMEMBERED = 4096  # keys: an event is asked for when it arrives and written when it is done
 
 SECONDS = 19  # bytes of `created` in a key: as far as the seconds
 KEY = SECONDS + 8
@@ -47,13 +46,19 @@ def scope(source: str, route: str) -> int:
 def digest_key(scope: int, created: str, event_id: str) -> bytes:
     """The key of an identity: where it stands in time, then what tells it from its neighbours."""
     text = f"{created}\0{event_id}\0{len(created)}".encode("utf-8", "backslashreplace")
-    digest = blake2b(scope.to_bytes(8, signed=True) + text, digest_size=8).digest()
-    return text[:SECONDS].ljust(SECONDS, b"\0") + digest
+    digest = _begun(scope).copy()
+    digest.update(text)
+    return text[:SECONDS].ljust(SECONDS, b"\0") + digest.digest()
 
 
-@lru_cache(maxsize=REMEMBERED)
 def key_of(identity: Identity) -> bytes:
+    """Not remembered from the look-up to the record: what a cache displaces costs more than to begin anew (measured)."""
     return digest_key(scope(identity.source, identity.route), identity.created, identity.event_id)
+
+
+@lru_cache(maxsize=4096)
+def _begun(scope: int) -> "blake2b":
+    return blake2b(scope.to_bytes(8, signed=True), digest_size=8)
 
 
 def find(db: sqlite3.Connection, identities: Sequence[Identity], oldest: int) -> dict[Identity, bytes]:

@@ -25,6 +25,7 @@ from investbus.transports.rabbitmq_settling import Tags
 FLUSH_AFTER = 0.001  # seconds from a decision to its ack: what is decided meanwhile goes with it; at once costs a tenth more
 FRAMES = 300  # three for an event: with aiormq's 10, `receive` would never have more than three events
 PROBE_EVERY = 3.0
+FULL_FOR = 5.0  # seconds after which as many unacked events as prefetch allows are a pause, and no longer a busy moment
 STALLED_AFTER = 15.0  # seconds without a delivery where there should be one
 
 
@@ -124,7 +125,9 @@ class Consumer:
         lost = "" if self._failure is None or self.held else str(self._failure)
         reason = lost or self._silence
         partition = PartitionState(lag=self._ready, gap=self._tags.outstanding)
-        return TransportState(not reason, not lost, reason, {"0": partition})
+        oldest = self._tags.oldest
+        full = self._tags.outstanding >= self._prefetch and oldest is not None and self._now() - oldest > FULL_FOR
+        return TransportState(not reason, not lost, reason, {"0": partition}, gap_paused=full)
 
     # ---- deliveries
 
