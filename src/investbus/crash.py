@@ -67,10 +67,9 @@ class CrashJournal:
         begun = await self._store.begun([work.journal for work in noticed])
         for work in noticed:
             work.starts = begun.get(work.journal, 0)
-            # Where the bus has delivered it before, that start may not have been at a head, and is not in the journal.
-            unseen = work.starts > 0 and not work.delivery.lease.is_log
-            if work.starts + unseen >= STARTS:
-                said = f"the process died {work.starts + unseen} times while its handler ran"
+            # Only what is written down counts: that a bus has delivered it before says nothing of a start.
+            if work.starts >= STARTS:
+                said = f"the process died {work.starts} times while its handler ran"
                 work.verdict = Dead("crashed", Crashed(said))
                 log.error("an event kills the process; it becomes a dead letter", event_id=work.event.id, route=work.route.name)
 
