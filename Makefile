@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 IMAGE ?= investbus:dev
 EXTRAS ?= kafka
+BUS ?= kafka
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -59,8 +60,8 @@ bench: install ## Measure side by side with peers; prints a table and writes it 
 	$(PIP) install --require-hashes -r requirements/bench.txt
 	$(BIN)/python -m tests.bench
 
-chaos: install brokers ## Kill workers and the broker while events flow, then compare the ledgers
-	$(BIN)/python -m tests.chaos --kills 20 --events 10000
+chaos: install brokers ## Kill workers while events flow, then compare the ledgers (BUS=kafka, rabbitmq or servicebus)
+	$(BIN)/python -m tests.chaos --bus $(BUS) --kills 20 --events 10000
 
 image: ## Build the container image (fails with one line where no container engine answers)
 	@docker info >/dev/null 2>&1 || { echo "make image: no container engine answers 'docker info'; start one, nothing was built" >&2; exit 1; }
