@@ -5,8 +5,8 @@ written down before they run, but only where a crash can have happened before: a
 the bus calls redelivered. The steady state writes nothing.
 
 An entry goes when the attempt ends, however it ends; what is still there at the next start was running when a process died. Those
-are suspects: they run one at a time, so that a second crash adds to the count of one event alone. After the third start that did
-not end, an event is a dead letter, `crashed`.
+that were so twice are suspects: they run one at a time, so that a third crash adds to the count of one event alone. After the
+third start that did not end, an event is a dead letter, `crashed`.
 """
 
 import asyncio

@@ -280,7 +280,7 @@ class Dispatcher:
             lane.state = "gated"
             if work.delivery.lease.closing or self._draining:
                 self._drop_queued(lane, lambda other: self._draining or other.delivery.lease.closing)
-        elif work.starts and self._preflight is not None and not self._preflight.journal.may_pass(lane, work):
+        elif self._in_turn(lane, work):
             lane.state = "in turn"
         else:
             lane.state = "running"
@@ -302,6 +302,12 @@ class Dispatcher:
                     self.forget(one)
                 raise
             self._conclude(lane, work, outcome)
+
+    def _in_turn(self, lane: Lane, work: Work) -> bool:
+        """Whether a suspect waits for another one; not where its lease ends, since what ran behind it in a log would come again."""
+        if work.starts < 2 or self._preflight is None or self._draining or work.delivery.lease.closing:
+            return False
+        return not self._preflight.journal.may_pass(lane, work)
 
     def _gated(self, lane: Lane, work: Work) -> bool:
         """Whether it has to wait for something that is not a slot: then its lane waits there, and comes back by `_through`."""

@@ -25,6 +25,7 @@ from investbus.transports.rabbitmq_settling import Tags
 FLUSH_AFTER = 0.001  # seconds from a decision to its ack: what is decided meanwhile goes with it; at once costs a tenth more
 FRAMES = 300  # three for an event: with aiormq's 10, `receive` would never have more than three events
 PROBE_EVERY = 3.0
+APPLIED_AFTER = 0.3  # a quorum queue forgets acks that it has not applied when their channel ends (rabbitmq-server#10327)
 FULL_FOR = 5.0  # seconds after which as many unacked events as prefetch allows are a pause, and no longer a busy moment
 STALLED_AFTER = 15.0  # seconds without a delivery where there should be one
 
@@ -100,6 +101,7 @@ class Consumer:
             self._decided.set()
             if self._flushing is not None:
                 await asyncio.wait((self._flushing,), timeout=(until - self._now()) / 2)
+            await asyncio.sleep(min(APPLIED_AFTER, max(0.0, until - self._now()) / 2))
         finally:
             for task in self._tasks:
                 task.cancel()
