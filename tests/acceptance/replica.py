@@ -117,9 +117,9 @@ class Replica:
         return said.returncode, json.loads(said.stdout) if said.stdout else None
 
     def noted(self, what: str) -> list[Noted]:
-        """What handlers of all processes in this folder have written down."""
+        """What handlers of all processes in this folder have written down, in whole lines: one may just be being written."""
         path = self._folder / LEDGER
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text().rpartition("\n")[0].splitlines() if path.exists() else []
         fields = (line.split() for line in lines if line.startswith(f"{what} "))
         return [Noted(what, event_id, int(pid), float(at)) for _, event_id, pid, at in fields]
 

@@ -48,7 +48,8 @@ def read_runs(folder: Path, pid: int | None = None) -> list[Run]:
 
 
 def _steps(path: Path) -> Iterable[Step]:
-    for line in path.read_bytes().split(b"\n"):
+    # What follows the last line end is being written, or its writer was killed between two pages of the file.
+    for line in path.read_bytes().rpartition(b"\n")[0].split(b"\n"):
         if line:
             yield msgspec.json.decode(line, type=Step)
 

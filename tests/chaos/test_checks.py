@@ -1,5 +1,6 @@
 """The checker is checked: each kind of broken promise, planted in a good history, is found by the check that is for it."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from tests.brokers.servicebus.journal import Failed, Gone, Journal, Stored
 from tests.chaos import kafka, servicebus
 from tests.chaos.checks import unwatched, violations
 from tests.chaos.history import Departure, History, Letter, Sent, in_flight
-from tests.chaos.ledger import Run
+from tests.chaos.ledger import Ledger, Run, read_runs
 
 SENT = [Sent(f"e{n}", "k", n, n == 5, at=n / 10) for n in range(6)]
 FIRST = [Run(1, f"e{n}", "k", n, n + 0.1, n + 0.5) for n in range(2)] + [Run(1, "e2", "k", 2, 2.1, None)]
@@ -129,3 +130,13 @@ def test_a_bus_that_nobody_looked_at_is_found() -> None:
     assert [*unwatched([0.0, 10.0])]
     assert [*unwatched([])]
     assert not [*unwatched([each / 4 for each in range(40)])]
+
+
+def test_a_step_that_is_only_half_written_is_none(tmp_path: Path) -> None:
+    Ledger(tmp_path).note("begin", "e1", "k", 1)
+    path = tmp_path / f"ledger-{os.getpid()}.ndjson"
+    begin = path.read_bytes()
+    end = begin.replace(b"begin", b"end")
+    for cut in range(len(end)):
+        path.write_bytes(begin + end[:cut])
+        assert [(run.event_id, run.end) for run in read_runs(tmp_path)] == [("e1", None)]
