@@ -70,10 +70,10 @@ class Lanes:
     async def idle(self, limit: float = 2_000.0) -> None:
         """Until everything has ended."""
         ends = self.clock() + limit
-        while self.dispatcher.unfinished:
-            if self.dispatcher.crashed.done():
-                self.dispatcher.crashed.result()
-            assert self.clock() < ends, f"{self.dispatcher.unfinished} events never ended"
+        while self.dispatcher.backlog.unfinished:
+            if self.dispatcher.slots.crashed.done():
+                self.dispatcher.slots.crashed.result()
+            assert self.clock() < ends, f"{self.dispatcher.backlog.unfinished} events never ended"
             await asyncio.sleep(0.25)
 
     def _finish(self, work: Work, outcome: Outcome) -> None:
@@ -83,12 +83,12 @@ class Lanes:
             self.dispatcher.stored(work)
         endings: dict[type, Ending] = {Done: "done", Duplicate: "duplicate", Dead: "dead"}
         settle(work.delivery, self.counts, endings[type(outcome)])
-        self.dispatcher.forget(work)
+        self.dispatcher.backlog.forget(work)
 
     def _release(self, work: Work) -> None:
         self.endings.append((work.event.id, "Released"))
         settle(work.delivery, self.counts, "released")
-        self.dispatcher.forget(work)
+        self.dispatcher.backlog.forget(work)
 
 
 def virtually(main: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -53,7 +53,7 @@ async def test_five_hundred_updates_of_one_portfolio_are_two_calls_and_all_are_a
     assert calls[-1] == ("P1-499", 1), "the newest"
     assert ended(parts) == {"done": 500}
     assert parts.worker.transport.counts.ok == 500
-    assert parts.worker.dispatcher.unfinished == 0
+    assert parts.worker.dispatcher.backlog.unfinished == 0
 
 
 async def test_what_arrives_while_a_group_runs_has_a_run_of_its_own(bus: Bus) -> None:
@@ -119,7 +119,7 @@ async def test_a_group_that_is_given_back_comes_again_whole(bus: Bus) -> None:
     await bus.advance(1.0)
     assert calls == [("P1-2", 1), ("P1-2", 1)]
     assert ended(parts) == {"released": 2}
-    assert parts.worker.dispatcher.unfinished == 2
+    assert parts.worker.dispatcher.backlog.unfinished == 2
 
 
 async def test_an_event_that_was_alone_at_its_first_attempt_stays_alone(bus: Bus) -> None:
@@ -141,7 +141,7 @@ async def test_an_attempt_counts_also_where_some_of_its_group_are_given_back(bus
     for lease in leases:
         lease.on_closing(parts.worker.dispatcher.drop)
         lease.unsettled += 1
-    parts.worker.dispatcher.submit(await parts.worker.intake.take(deliveries, parts.worker.dispatcher.breathe))
+    parts.worker.dispatcher.submit(await parts.worker.intake.take(deliveries, parts.worker.dispatcher.slots.breathe))
     await bus.advance(1.0)
     leases[1].close()
     await bus.advance(100.0)

@@ -290,21 +290,21 @@ def test_backlog_is_bounded_in_events_and_in_bytes() -> None:
             await asyncio.sleep(1.0)
 
         lanes = Lanes(handler, slots=1, backlog=4, backlog_bytes=1_000_000)
-        assert await lanes.dispatcher.room() == 4
+        assert await lanes.dispatcher.backlog.room() == 4
         lanes.submit(*((str(number), str(number)) for number in range(4)))
-        waiting = asyncio.ensure_future(lanes.dispatcher.room())
+        waiting = asyncio.ensure_future(lanes.dispatcher.backlog.room())
         await asyncio.sleep(0.5)
         assert not waiting.done()
-        assert lanes.dispatcher.full
+        assert lanes.dispatcher.backlog.full
         assert await waiting == 1
         await lanes.idle()
         lanes.dispatcher.submit([lanes.work("big", "big", body=b"x" * 1_000_000)])
-        waiting = asyncio.ensure_future(lanes.dispatcher.room())
+        waiting = asyncio.ensure_future(lanes.dispatcher.backlog.room())
         await asyncio.sleep(0.5)
         assert not waiting.done()
         await lanes.idle()
         assert await waiting == 1, "the next may be as large again"
-        assert lanes.dispatcher.bytes == 0
+        assert lanes.dispatcher.backlog.bytes == 0
 
     virtually(main)
 

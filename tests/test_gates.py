@@ -188,7 +188,7 @@ def test_events_that_went_back_with_their_lease_are_let_go_by_gates_and_timers(e
             lanes.dispatcher.submit([lanes.work(f"k{number}", f"e{number}", lease) for number in range(200)])
             await asyncio.sleep(1.0)
             lease.lose()
-        assert lanes.dispatcher.unfinished == 0
+        assert lanes.dispatcher.backlog.unfinished == 0
         gc.collect()
         held = sum(isinstance(one, Work) for one in gc.get_objects())
         assert held <= 2_000, f"{held} of 6000 events are still in memory"

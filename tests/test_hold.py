@@ -79,7 +79,7 @@ async def test_a_long_outage_costs_one_more_delivery_and_no_dead_letter(bus: Bus
     assert len(held) == 1
     assert parts.console.paused() == {"hold"}
     assert parts.console.readiness()["transport"]
-    assert parts.worker.dispatcher.unfinished == 0
+    assert parts.worker.dispatcher.backlog.unfinished == 0
     assert done == []
     bus.api.post("/auth/login/", json={"access_token": "b", "expires_in": "300"})
     for number in range(10):

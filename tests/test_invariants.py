@@ -72,7 +72,7 @@ async def test_memory_is_bounded_by_the_backlog_in_events_and_bytes(tmp_path: Pa
         data = {"fill": "x" * fill}
         await publish(settings, *(envelope(event_id=f"e{n}", data={**data, "id": f"P{n}"}) for n in range(200)))
         async with running(settings, router) as parts:
-            await until(lambda parts=parts: parts.worker.dispatcher.full)  # type: ignore[misc]  # mypy cannot type the default
+            await until(lambda parts=parts: parts.worker.dispatcher.backlog.full)  # type: ignore[misc]  # mypy cannot type the default
             await asyncio.sleep(0.3)
             look = parts.console.look()
             assert look.in_flight == 2

@@ -112,10 +112,10 @@ async def test_a_dead_letter_is_durable_before_its_delivery_is_acked(tmp_path: P
         await until(lambda: parts.worker.settler.failing == "disk full")
         await asyncio.sleep(1.5)  # an ack would have moved the position by now
         assert parts.worker.transport.counts.ok == 0
-        assert parts.worker.dispatcher.unfinished == 1
+        assert parts.worker.dispatcher.backlog.unfinished == 1
         assert parts.console.readiness()["store"] == "disk full"
         monkeypatch.setattr(store, "put_dead", real)
-        await until(lambda: not parts.worker.dispatcher.unfinished)
+        await until(lambda: not parts.worker.dispatcher.backlog.unfinished)
         assert not any(parts.console.readiness().values())
     assert parts.worker.transport.counts.ok == 1
 

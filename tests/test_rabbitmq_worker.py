@@ -169,7 +169,7 @@ async def test_an_outage_longer_than_hold_max_costs_each_event_one_more_delivery
         counts = counted(parts)
         await until(lambda: parts.console.paused() == {"hold"}, 30.0)
         await asyncio.sleep(5.0)
-        assert parts.worker.dispatcher.unfinished == 0
+        assert parts.worker.dispatcher.backlog.unfinished == 0
         assert parts.console.paused() == {"hold"}
         assert done == {}
         wire.down = False

@@ -177,7 +177,7 @@ async def test_an_event_that_ends_while_the_store_is_asked_about_its_copy_is_not
     await put(bus, BODY)  # and the store is asked about its copy from 6 to 11
     await bus.advance(2.0)
     assert parts.worker.taking, "the copy is on its way"
-    assert not parts.worker.dispatcher.unfinished, "and the event has ended"
+    assert not parts.worker.dispatcher.backlog.unfinished, "and the event has ended"
     await bus.advance(20.0)
     assert ran == ["e1"]
     assert endings(parts) == {ending: 1, "duplicate": 1}

@@ -111,7 +111,7 @@ def test_slots_cancelled_while_they_were_idle_are_replaced() -> None:
             lanes.submit(*((f"k{number}{key}", f"e{number}{key}") for key in "abc"))
             await lanes.idle(limit=50.0)
             await asyncio.sleep(2.0)
-            assert len(lanes.dispatcher._slots) == 4
+            assert len(lanes.dispatcher.slots._tasks) == 4
         assert [what for _, what in lanes.endings] == ["Done"] * 36
 
     virtually(main)
@@ -122,7 +122,7 @@ def test_a_slot_cancelled_between_its_wake_up_and_its_turn_leaves_the_others_awa
         async def handler(event: Event[Any], ctx: Context) -> None:
             if event.id == "cancels":
                 lanes.submit(("b", "woken"))
-                for task in lanes.dispatcher._slots - {running_task()}:
+                for task in lanes.dispatcher.slots._tasks - {running_task()}:
                     task.cancel()
 
         lanes = Lanes(handler, slots=3)
@@ -131,7 +131,7 @@ def test_a_slot_cancelled_between_its_wake_up_and_its_turn_leaves_the_others_awa
             lanes.submit((f"k{number}", name))
             await lanes.idle(limit=50.0)
         assert sorted(name for name, _ in lanes.endings) == ["after", "cancels", "cancels", "last", "woken", "woken"]
-        assert len(lanes.dispatcher._slots) == 3
+        assert len(lanes.dispatcher.slots._tasks) == 3
 
     virtually(main)
 
@@ -152,9 +152,9 @@ def test_hung_handlers_that_leave_context_variables_behind_add_no_slots() -> Non
             lanes.submit((f"k{number}", f"hang{number}"), (f"l{number}", f"well{number}"))
             await asyncio.sleep(10.0)
             assert lanes.dispatcher.hung
-            assert len(lanes.dispatcher._slots) == 5, "one more while one hangs"
+            assert len(lanes.dispatcher.slots._tasks) == 5, "one more while one hangs"
             await lanes.idle()
-            assert len(lanes.dispatcher._slots) == 4
+            assert len(lanes.dispatcher.slots._tasks) == 4
         assert [what for _, what in lanes.endings] == ["Done"] * 10
 
     virtually(main)

@@ -12,8 +12,8 @@ from investbus.context import Context, Resources, fresh_until
 from investbus.errors import ApiError
 from investbus.gatehouse import SUSPICIOUS, Gatehouse
 from investbus.outcome import DONE, Again, AttemptResult, AttemptTimeout, Blocked, Dead, Outcome, error_name, outcome_of
-from investbus.slot import Slot
 from investbus.store import Try
+from investbus.sweeper import Slot
 from investbus.work import Work
 
 
@@ -32,9 +32,7 @@ class Attempts:
         """Run the handler once; say what follows from it."""
         route, started, lead = work.route, self._clock(), work.lead
         counts = route.counts
-        ctx = Context(
-            lead.event, route.state, work.attempt, lead.delivery.redelivered, route.name, lead.received, self._resources
-        )
+        ctx = Context(lead.event, route.state, work.attempt, lead.delivery.redelivered, route.name, lead.received, self._resources)
         slot.deadline = started + route.timeout
         counted = work.replay is None
         self.running += counted

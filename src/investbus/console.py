@@ -84,7 +84,7 @@ class Console:
         silent = now - worker.beat
         receiving = silent <= SILENT_FOR or bool(worker.waits_for) or worker.stopping
         hung = worker.dispatcher.hung
-        beating = now - worker.dispatcher.beat <= SILENT_FOR or not worker.dispatcher.started
+        beating = now - worker.dispatcher.slots.beat <= SILENT_FOR or not worker.dispatcher.slots.started
         return {
             "receive": "" if receiving else f"the receive loop has been silent for {silent:.0f} s",
             "dispatcher": "" if beating else "the dispatcher shows no sign of life",
@@ -104,7 +104,7 @@ class Console:
         """Why nothing is taken from the bus now."""
         worker = self._worker
         reasons = {
-            "backlog": worker.dispatcher.full,
+            "backlog": worker.dispatcher.backlog.full,
             "store": bool(worker.settler.failing or worker.intake.failing),
             "gap": worker.transport_state.gap_paused,
             "hold": worker.holding,
@@ -123,7 +123,7 @@ class Console:
             paused=self.paused(),
             in_flight=dispatcher.running,
             backlog_events=dispatcher.waiting,
-            backlog_bytes=dispatcher.bytes,
+            backlog_bytes=dispatcher.backlog.bytes,
             oldest_unfinished=dispatcher.oldest(),
             last_received=worker.last_received,
             last_done=worker.settler.last_done,

@@ -105,7 +105,7 @@ class Replayer:
     async def _leave(self, run: Run) -> None:
         """Begin nothing more of it; what of it runs may end."""
         run.lease.close()
-        while run.under_way > 0 and self._dispatcher.unfinished:  # what the end of the worker cancels does not say so
+        while run.under_way > 0 and self._dispatcher.backlog.unfinished:  # what the end of the worker cancels does not say so
             await self._change(run)
             await self._ours(run)
 
@@ -157,7 +157,7 @@ class Replayer:
 
     async def _until(self, run: Run, under_way: int) -> bool:
         """Wait until no more letters than that are under way, and the backlog has room; False once it is no longer ours."""
-        while run.under_way > under_way or self._dispatcher.full:
+        while run.under_way > under_way or self._dispatcher.backlog.full:
             await self._change(run)
             if not await self._ours(run):
                 return False

@@ -124,6 +124,16 @@ class Lane:
         """How many works at its front run, or wait, as one."""
         return len(self.queue[0].group or "1") if self.queue else 0
 
+    def drop(self, gone: Callable[[Work], bool]) -> list[Work]:
+        """Take out what is gone, and return it; a head that runs or is being stored stays."""
+        busy = self.head if self.state in ("running", "hung", "storing") else 0
+        kept = deque(work for at, work in enumerate(self.queue) if at < busy or not gone(work))
+        dropped = [work for at, work in enumerate(self.queue) if at >= busy and gone(work)]
+        if dropped and kept and kept[0] is self.queue[0] and kept[0].group is not None:
+            kept[0].group = [work for work in kept[0].group if work in kept]
+        self.queue = kept
+        return dropped
+
 
 WAITING = ("retrying", "gated", "hung")  # lanes whose head will not end soon
 

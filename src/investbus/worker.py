@@ -97,7 +97,7 @@ class Worker:
     @property
     def idle(self) -> bool:
         """Whether nothing that was received is unfinished, on its way to its lane included."""
-        return not self.taking and not self.dispatcher.unfinished
+        return not self.taking and not self.dispatcher.backlog.unfinished
 
     @property
     def transport_state(self) -> TransportState:
@@ -131,7 +131,7 @@ class Worker:
         stopped = asyncio.create_task(self._stopped(until_idle, max_events))
         every = (consumer, *recorders, *requests)
         try:
-            await asyncio.wait((stopped, self.dispatcher.crashed, *every), return_when="FIRST_COMPLETED")
+            await asyncio.wait((stopped, self.dispatcher.slots.crashed, *every), return_when="FIRST_COMPLETED")
             return await self._shut_down(consumer, requests)
         finally:
             self.dispatcher.leave()  # also where `run` itself is cancelled, and nothing was drained
@@ -140,8 +140,8 @@ class Worker:
             for task in every:
                 if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                     raise error
-            if self.dispatcher.crashed.done():
-                self.dispatcher.crashed.result()
+            if self.dispatcher.slots.crashed.done():
+                self.dispatcher.slots.crashed.result()
 
     # ---- taking
 
@@ -199,7 +199,7 @@ class Worker:
                 self.waits_for = "resume"
                 await self._within_stop(self._paused())
             self.beat, self.waits_for = self._ambient.monotonic(), "room"
-            limit = await self.dispatcher.room()
+            limit = await self.dispatcher.backlog.room()
             if self.stopping:  # also when there is room because everything queued was given back
                 return
             if max_events is not None:
@@ -238,15 +238,15 @@ class Worker:
         at = 0
         while at < len(deliveries):
             self.waits_for = "room"
-            await self.dispatcher.room()
+            await self.dispatcher.backlog.room()
             piece = self._piece(deliveries, at)
             at += len(piece)
             self.waits_for = "store"
-            self.dispatcher.submit(await self.intake.take(piece, self.dispatcher.breathe))
+            self.dispatcher.submit(await self.intake.take(piece, self.dispatcher.slots.breathe))
 
     def _piece(self, deliveries: Sequence[Delivery], start: int) -> Sequence[Delivery]:
         """As many of the deliveries as the backlog's bytes have room for, and at least one."""
-        room = self.settings.dispatch.backlog_bytes - self.dispatcher.bytes
+        room = self.settings.dispatch.backlog_bytes - self.dispatcher.backlog.bytes
         end = start
         while end < len(deliveries):
             room -= len(deliveries[end].body) + OVERHEAD
@@ -283,7 +283,7 @@ class Worker:
     def _forget(self, work: Work) -> None:
         if work.identity is not None:
             self.intake.forget(work, work.identity)
-        self.dispatcher.forget(work)
+        self.dispatcher.backlog.forget(work)
 
     # ---- stopping
 
@@ -308,7 +308,7 @@ class Worker:
         self._stop.set()
         for task in requests:
             task.cancel()  # a replay goes back to the mailbox, and what of it runs may end
-        log.info("draining", running=self.dispatcher.running, unfinished=self.dispatcher.unfinished)
+        log.info("draining", running=self.dispatcher.running, unfinished=self.dispatcher.backlog.unfinished)
         if self._receiving:
             consumer.cancel()  # a cancelled receive loses nothing
         drained, _ = await asyncio.gather(

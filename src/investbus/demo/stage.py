@@ -37,7 +37,7 @@ class Stage(msgspec.Struct, frozen=True):
     feed: Feed
 
     def look(self) -> Look:
-        metrics, unfinished = self.parts.worker.metrics, self.parts.worker.dispatcher.unfinished
+        metrics, unfinished = self.parts.worker.metrics, self.parts.worker.dispatcher.backlog.unfinished
         ends = Counter[str]()
         for route in metrics.routes.values():
             ends.update(route.outcomes)
