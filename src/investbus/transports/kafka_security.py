@@ -160,6 +160,12 @@ def explained(error: BaseException, settings: config_bus.Kafka) -> TransportDown
             return TransportRefused(f'Kafka: {user} is not authorized for group "{settings.group}"')
         case errors.UnknownTopicOrPartitionError():
             return TransportRefused(f'Kafka: topic "{settings.topic}" does not exist')
+        case UnicodeDecodeError():
+            return TransportDown(
+                f'Kafka: topic "{settings.topic}" has a record with a header name that is not UTF-8, which aiokafka cannot read. '
+                "It stands where a partition no longer moves (lag in /status); while no worker runs, move the group past its batch of "
+                "records, for example with kafka-consumer-groups --reset-offsets"
+            )
         case errors.InvalidSessionTimeoutError():
             limits = "its group.min.session.timeout.ms or group.max.session.timeout.ms"
             return TransportRefused(f"Kafka: kafka.session_timeout {settings.session_timeout:g} is beyond {limits}")
