@@ -163,8 +163,8 @@ def explained(error: BaseException, settings: config_bus.Kafka) -> TransportDown
         case UnicodeDecodeError():
             return TransportDown(
                 f'Kafka: topic "{settings.topic}" has a record with a header name that is not UTF-8, which aiokafka cannot read. '
-                "It stands where a partition no longer moves (lag in /status); while no worker runs, move the group past its batch of "
-                "records, for example with kafka-consumer-groups --reset-offsets"
+                "It stands where a partition no longer moves (lag in /status); while no worker runs, move the group past it, "
+                "for example with kafka-consumer-groups --reset-offsets"
             )
         case errors.InvalidSessionTimeoutError():
             limits = "its group.min.session.timeout.ms or group.max.session.timeout.ms"
