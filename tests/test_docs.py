@@ -150,7 +150,7 @@ def test_yaml_is_a_configuration(block: str, tmp_path: Path) -> None:
 
 def test_a_reader_who_does_as_told_sees_what_is_shown(tmp_path: Path) -> None:
     """Files are written and commands are run in the order of the page, in one folder."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith((ENV_PREFIX, "PYTEST_"))}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     written = ran = 0
     for language, block in blocks(TEXT):

@@ -60,7 +60,7 @@ GUARANTEES: Mapping[str, Guarantees] = {
     "kafka": _LOG,
     "rabbitmq": _RABBITMQ,
     "rabbitmq, single active consumer": _RABBITMQ._replace(second="waits"),
-    "servicebus": _QUEUE,
+    "servicebus": _QUEUE._replace(in_order=False),
     "servicebus, sessions": _QUEUE._replace(second="waits"),
     "file": _LOG._replace(second="is refused"),
     "memory": _QUEUE._replace(survives=False, finishes=True, second=None),

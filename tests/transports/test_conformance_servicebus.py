@@ -43,8 +43,10 @@ class ServiceBusBus:
         return ServiceBus(config_bus.ServiceBus.model_validate(usual | changed), drain_cap=drain_cap, max_gap=PLENTY)
 
     async def end_lease(self, transport: Transport, taken: Sequence[Delivery]) -> None:
-        """A connection that is cut ends no lock; time does."""
-        await self.expire()
+        """A connection that is cut ends no lock; time does, one by one where the lock is not the session's."""
+        await until(lambda: not self._namespace.contents(self._queue).active)  # the window has them all, and what is newer goes on
+        sequences = () if self._sessions else [delivery.position for delivery in taken]
+        await asyncio.to_thread(self._namespace.expire_locks, self._queue, sequences)
         await until(lambda: all(delivery.lease.lost for delivery in taken))
 
     async def crash(self) -> None:

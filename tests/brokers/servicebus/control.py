@@ -90,7 +90,8 @@ class _Control:
         return _json({"detached": self._server.detach(path, order.condition, "detached as the test ordered")})
 
     async def expire(self, request: web.Request) -> web.Response:
-        expired = self._queue(request.query["entity"]).expire_locks()
+        sequences = [int(sequence) for sequence in request.query.getall("sequence", [])]
+        expired = self._queue(request.query["entity"]).expire_locks(sequences)
         self._server.run()
         return _json({"expired": expired})
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 
@@ -140,9 +140,11 @@ class ServiceBus:
         answer = msgspec.json.decode(self._access.order("POST", "/detach", Detach(entity, condition)), type=dict[str, int])
         return answer["detached"]
 
-    def expire_locks(self, entity: str) -> int:
-        """End all locks on messages and sessions of an entity, as if their time were over; how many messages were locked."""
-        answer = msgspec.json.decode(self._access.order("POST", f"/expire?entity={quote(entity)}"), type=dict[str, int])
+    def expire_locks(self, entity: str, sequences: Sequence[int] = ()) -> int:
+        """End the locks on these messages of an entity, or all on its messages and sessions, as if their time were over; how many
+        messages were locked."""
+        query = urlencode([("entity", entity), *(("sequence", sequence) for sequence in sequences)])
+        answer = msgspec.json.decode(self._access.order("POST", f"/expire?{query}"), type=dict[str, int])
         return answer["expired"]
 
 

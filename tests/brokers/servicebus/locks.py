@@ -2,6 +2,7 @@
 
 import heapq
 import os
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from tests.brokers.servicebus.message import Message
@@ -62,6 +63,13 @@ class LockTable:
     def release_all(self, session: "Session | None" = None) -> list[Lock]:
         """End all locks of a session, or those of none, as if they had expired."""
         ended = [lock for lock in self._locks.values() if lock.session is session]
+        for lock in ended:
+            self.release(lock.token)
+        return ended
+
+    def release_those(self, sequences: Collection[int]) -> list[Lock]:
+        """End the locks of these messages, as if they had expired."""
+        ended = [lock for lock in self._locks.values() if lock.message.sequence in sequences]
         for lock in ended:
             self.release(lock.token)
         return ended

@@ -5,7 +5,7 @@ Nothing here knows of the network, and time comes from `now`, so the rules can b
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -147,8 +147,12 @@ class Queue:
                 heapq.heapify(pile)
                 self._perish(message)
 
-    def expire_locks(self) -> int:
-        """End all locks now, those on sessions too; how many messages were locked."""
+    def expire_locks(self, sequences: Collection[int] = ()) -> int:
+        """End the locks of these messages now, or all locks, those on sessions too; how many messages were locked."""
+        if sequences:
+            locks = self.locks.release_those(sequences)
+            self._expire(locks)
+            return len(locks)
         locked = len(self.locks)
         self._expire(self.locks.release_all(None))
         self._expire_sessions(float("inf"))
