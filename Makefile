@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 IMAGE ?= investbus:dev
 EXTRAS ?= kafka
+JOBS ?= 2
 BUS ?= kafka
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -36,8 +37,8 @@ $(BIN)/python:
 demo: install ## Show the main job on this machine, nothing else needed
 	$(BIN)/investbus demo
 
-test: install brokers ## Run the whole suite; REQUIRE_BROKERS=1 turns a missing broker into a failure
-	$(BIN)/python -m pytest
+test: install brokers ## Run the whole suite, JOBS files at a time; REQUIRE_BROKERS=1 turns a missing broker into a failure
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 test-fast: install ## Run what needs no broker, in seconds
 	$(BIN)/python -m pytest -q -m "not broker and not slow" --ignore=tests/chaos --ignore=tests/bench

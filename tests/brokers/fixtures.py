@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -135,6 +136,17 @@ def promtool() -> Path:
     if path is None:
         refuse(Missing("there is no promtool; install the package prometheus, or put promtool on the PATH"))
     return Path(path)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In one of several test processes: leave word for the one that writes the summary."""
+    if isinstance(said := getattr(session.config, "workeroutput", None), dict):
+        said["missing"] = list(REASONS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    REASONS.update(dict.fromkeys(getattr(node, "workeroutput", {}).get("missing", ())))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
