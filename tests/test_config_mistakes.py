@@ -131,6 +131,10 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         MEMORY + "api: {base_url: https://mw:s3cr3t@x, access_key_id_file: s, secret_access_key_file: s}\n",
         "c.yaml:2: api.base_url: must be https://HOST or https://HOST/PATH, without user, query or fragment",
     ),
+    "credentials in the proxy": (
+        MEMORY + "api: {base_url: https://x, proxy: 'http://mw:s3cr3t@x:1', access_key_id_file: s, secret_access_key_file: s}\n",
+        "c.yaml:2: api.proxy: must be http://HOST:PORT, without user, path or query",
+    ),
     "SASL without mechanism": (
         KAFKA + "  security: {protocol: SASL_SSL}\n",
         "c.yaml:6: kafka.security.mechanism: is missing; protocol SASL_SSL needs one, such as SCRAM-SHA-512",

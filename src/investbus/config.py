@@ -28,6 +28,10 @@ class Api(Section):
     """Login: key."""
     secret_access_key_file: Path | None = None
     """File that holds the key."""
+    ca_file: Path | None = None
+    """CA certificates in PEM; the system's if not set."""
+    proxy: str | None = Field(default=None, pattern=r"^http://[^/?#@\s]+/?$")
+    """HTTP proxy on the way to the platform, as `http://HOST:PORT`; never taken from the environment."""
     timeout: Positive = 10.0
     """One call, its own retries included."""
     concurrency: Count = 32

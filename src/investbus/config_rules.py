@@ -32,6 +32,7 @@ CREDENTIALS = {  # what a SASL mechanism needs
 _OF_KUBERNETES = re.compile(r"(^|_)(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*)$")
 _FORMS = {  # what a pattern or a hook in the models means
     "api.base_url": "must be https://HOST or https://HOST/PATH, without user, query or fragment",
+    "api.proxy": "must be http://HOST:PORT, without user, path or query",
     "store.url": "must be sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE",
     "kafka.bootstrap_servers": "must be host:port, or several of them",
     "rabbitmq.management_url": "must be https://HOST or https://HOST:PORT, without user, query or fragment",

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from investbus.errors import ApiError, ApiUnavailable
+from investbus.config import Api
+from investbus.errors import ApiError, ApiUnavailable, ConfigError
 from investbus.platform.wire import LARGEST_ANSWER, AiohttpWire
 from investbus.sandbox import CREDENTIALS, Fault, Platform, World
 from tests.brokers.process import LOOPBACK, free_port
@@ -41,6 +42,43 @@ async def test_a_platform_with_a_certificate_that_nobody_vouches_for_gets_no_key
         with pytest.raises(ApiUnavailable, match=r"ClientConnectorCertificateError: .*CERTIFICATE_VERIFY_FAILED"):
             await connect(server.url).client.log_in()
         assert server.logins == 0
+
+
+async def test_the_banks_own_authority_may_vouch_for_the_platform(connect: Connect, tmp_path: Path) -> None:
+    certificates = make_certificates(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificates.server_chain)
+    async with Raw(tls=tls) as server:
+        assert await call(connect(server.url, ca_file=certificates.ca)) == {"ok": True}
+
+
+def test_a_file_without_certificates_is_a_mistake_in_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    for path in (tmp_path / "ca.pem", tmp_path / "nowhere.pem"):
+        with pytest.raises(ConfigError, match=r"^api\.ca_file .*\.pem: no CA certificates in it: "):
+            AiohttpWire(Api(base_url="https://platform.invalid", ca_file=path))
+
+
+async def test_calls_go_by_the_proxy_that_is_configured_and_by_no_other(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Raw() as proxy, Raw() as other:
+        monkeypatch.setenv("HTTP_PROXY", other.url)
+        monkeypatch.setenv("HTTPS_PROXY", other.url)
+        assert await call(connect("http://platform.invalid", proxy=proxy.url)) == {"ok": True}
+        assert proxy.seen[-1].target == "http://platform.invalid/things/T1/"
+        async with Raw() as platform:
+            assert await call(connect(platform.url)) == {"ok": True}
+        assert not other.connections
+
+
+async def test_a_proxy_that_refuses_is_an_outage_that_names_it(connect: Connect) -> None:
+    async def refuse(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(http(407))
+
+    async with Raw(refuse) as proxy:
+        with pytest.raises(ApiUnavailable, match=r"the proxy \(api\.proxy\) answered 407"):
+            await call(connect("https://platform.invalid", proxy=proxy.url))
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
@@ -196,7 +234,7 @@ async def test_what_is_no_http_is_an_outage_and_is_not_repeated(connect: Connect
 
 
 async def test_closing_twice_and_unused_is_fine() -> None:
-    wire = AiohttpWire(1)
+    wire = AiohttpWire(Api(base_url="https://platform.invalid"))
     await wire.close()
     async with Raw() as server:
         assert (await wire.send("GET", f"{server.url}/", {}, None)).body == b'{"ok": true}'

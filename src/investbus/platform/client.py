@@ -48,7 +48,7 @@ class Client:
         self._metrics = metrics
         self._ambient = ambient
         self._answered = answered
-        self._wire = wire or AiohttpWire(settings.concurrency)
+        self._wire = wire or AiohttpWire(settings)
         self._room = asyncio.Semaphore(settings.concurrency)
         self._login = Login(settings, self._post_login, metrics, ambient)
 

@@ -1,9 +1,14 @@
 """How bytes get to the platform and back. What they mean is the client's affair, so that tests can put answers here."""
 
+import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
+
+from investbus.config import Api as ApiSettings
+from investbus.errors import ConfigError
 
 if TYPE_CHECKING:
     import aiohttp
@@ -32,10 +37,14 @@ class Wire(Protocol):
 
 
 class AiohttpWire:
-    """aiohttp, with one connection pool for the worker. TLS is verified; neither proxies nor cookies are taken from anywhere."""
+    """aiohttp, with one connection pool for the worker. TLS is verified; no cookies are kept, and no proxy is taken from the
+    environment, where it would also see the keys of a platform that it is not for."""
 
-    def __init__(self, concurrency: int) -> None:
-        self._concurrency = concurrency
+    def __init__(self, settings: ApiSettings) -> None:
+        """Raises ConfigError where `ca_file` holds no certificates."""
+        self._concurrency = settings.concurrency
+        self._proxy = settings.proxy
+        self._tls = True if settings.ca_file is None else _trusting(settings.ca_file)
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
@@ -44,14 +53,16 @@ class AiohttpWire:
 
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._concurrency),
+                connector=aiohttp.TCPConnector(limit=self._concurrency, ssl=self._tls),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),  # the caller holds the deadline
                 middlewares=(_once,),
             )
         exact = URL(url, encoded=True)  # as built: no dot segments resolved, nothing unquoted
         try:
-            async with self._session.request(method, exact, headers=dict(headers), data=body, allow_redirects=False) as response:
+            async with self._session.request(
+                method, exact, headers=dict(headers), data=body, allow_redirects=False, proxy=self._proxy
+            ) as response:
                 content = await _read(response)
                 return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
         except (aiohttp.ClientError, OSError) as error:
@@ -73,6 +84,13 @@ async def _once(request: "aiohttp.ClientRequest", send: "aiohttp.ClientHandlerTy
         raise NoAnswer(_why(error)) from None
 
 
+def _trusting(ca_file: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError([f"api.ca_file {ca_file}: no CA certificates in it: {error}"]) from error
+
+
 async def _read(response: "aiohttp.ClientResponse") -> bytes:
     content = bytearray()
     async for chunk in response.content.iter_any():
@@ -86,5 +104,7 @@ def _why(error: "aiohttp.ClientError | OSError") -> str:
     """The kind of error, and what the system said. aiohttp's own texts may quote the URL or what the server sent."""
     import aiohttp
 
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy (api.proxy) answered {error.status}"
     said = str(error) if isinstance(error, aiohttp.ClientConnectorError) else getattr(error, "strerror", None)
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
