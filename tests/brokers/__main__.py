@@ -15,10 +15,11 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Protocol, get_args
+from typing import get_args
 
 from tests.brokers.kafka import Kafka
 from tests.brokers.kafka_settings import LISTENERS, Security
+from tests.brokers.life import Broker
 from tests.brokers.missing import Missing
 from tests.brokers.postgresql import PostgreSql
 from tests.brokers.rabbitmq import RabbitMq
@@ -26,10 +27,6 @@ from tests.brokers.rabbitmq_settings import Options
 from tests.brokers.servicebus.lab import ServiceBus
 from tests.brokers.servicebus.sources import open_servicebus
 from tests.brokers.sources import open_kafka, open_postgresql, open_rabbitmq
-
-
-class Broker(Protocol):
-    def close(self) -> None: ...
 
 
 def kafka(parser: ArgumentParser) -> Callable[[Path, Namespace], Broker]:

@@ -1,14 +1,31 @@
 """A broker in a container: the same life as a `Process`, for machines with an engine but without the broker's package.
 
-The port outside is chosen here and kept, so that clients find the broker again after a restart.
+Its ports outside are given, so that clients find the broker again after a restart.
 """
 
+import socket
 from collections.abc import Callable, Mapping
 
 from testcontainers.core.container import DockerContainer
+from testcontainers.core.docker_client import DockerClient, get_docker_host
 
 from tests.brokers.missing import Missing
-from tests.brokers.process import LOOPBACK, free_port, wait_until
+from tests.brokers.process import LOOPBACK, wait_until
+
+
+def engine_answers() -> bool:
+    host = get_docker_host() or "unix:///var/run/docker.sock"
+    if host.startswith("unix://") and not _is_listening(host.removeprefix("unix://")):
+        return False  # asked here, because the engine's client leaks its socket over a refusal
+    try:
+        return bool(DockerClient().client.ping())
+    except Exception:  # whatever its client has to say: there is no engine to be used
+        return False
+
+
+def _is_listening(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
 
 
 class Container:
@@ -16,13 +33,15 @@ class Container:
 
     controllable = True
 
-    def __init__(self, name: str, image: str, inner_port: int, env: Mapping[str, str]) -> None:
+    def __init__(self, name: str, image: str, ports: Mapping[int, int], env: Mapping[str, str], *, instead: str) -> None:
+        """`ports`: the one outside by the one inside; `instead`: what to install where no container can be run."""
         self.name = name
-        self.port = free_port()
         self._image = image
+        self._instead = instead
         self._container = DockerContainer(image, env=dict(env))
-        # the engine's own form for "on loopback only", which testcontainers hands through but does not declare
-        self._container.ports[f"{inner_port}/tcp"] = (LOOPBACK, self.port)  # type: ignore[assignment]
+        for inside, outside in ports.items():
+            # the engine's own form for "on loopback only", which testcontainers hands through but does not declare
+            self._container.ports[f"{inside}/tcp"] = (LOOPBACK, outside)  # type: ignore[assignment]
         self._created = False
         self.running = False
 
@@ -71,7 +90,7 @@ class Container:
             self._container.start()
         except Exception as error:  # the engine, its registry, its network: to the tests they are all one
             said = f"the container engine could not run {self._image} ({error})"
-            raise Missing(f"{self.name}: {said}; install its Debian package") from error
+            raise Missing(f"{self.name}: {said}; install {self._instead}") from error
         self._created = True
 
     def _alive(self) -> bool:

@@ -21,6 +21,7 @@ from tests.brokers.kafka_login import Setting, login, refusal
 from tests.brokers.kafka_node import Node
 from tests.brokers.kafka_records import BY_KEY, Compression, Place, Record, Sent, Transaction
 from tests.brokers.kafka_settings import OWN_MECHANISM, USERS, Mechanism
+from tests.brokers.life import Broker
 
 PATIENT: Mapping[str, Setting] = {  # towards a broker that is killed and frozen on purpose
     "socket.timeout.ms": 3000,
@@ -32,12 +33,13 @@ EARLIEST, LATEST = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no
 ANSWER = 10.0  # seconds for one question to a broker that should be well
 
 
-class Kafka:
-    """`start()` it first. Whatever cannot be done is raised."""
+class Kafka(Broker):
+    """From TEST_KAFKA it is not controllable."""
 
     users = USERS
 
     def __init__(self, node: Node) -> None:
+        super().__init__(node)
         self._node = node
         protocol, mechanism = next(iter(node.addresses)), OWN_MECHANISM[node.security]
         self._settings = self.client_settings(protocol, mechanism, "admin", USERS["admin"])
@@ -61,40 +63,6 @@ class Kafka:
     def ca(self) -> Path | None:
         """The authority that signed the broker's certificate, if it has one."""
         return self._node.ca
-
-    @property
-    def controllable(self) -> bool:
-        """Whether it may be stopped, killed and paused: not if it came from TEST_KAFKA."""
-        return self._node.controllable
-
-    @property
-    def running(self) -> bool:
-        return self._node.running
-
-    def start(self) -> None:
-        self._node.start(self.answers)
-
-    def stop(self) -> None:
-        self._node.stop()
-
-    def kill(self) -> None:
-        """SIGKILL. What it had acknowledged is there again after `start()`."""
-        self._node.kill()
-
-    def pause(self) -> None:
-        """SIGSTOP: connections stay open, nothing answers."""
-        self._node.pause()
-
-    def resume(self) -> None:
-        self._node.resume()
-
-    def restart(self) -> None:
-        """The same broker again, paused or not: same address, same data."""
-        self.stop()
-        self.start()
-
-    def close(self) -> None:
-        self._node.close()
 
     def answers(self) -> bool:
         try:
@@ -168,7 +136,6 @@ class Kafka:
         question = {TopicPartition(topic, partition): which for partition in self._partitions(topic)}
         answers = self._admin.list_offsets(question, request_timeout=ANSWER)
         return {asked.partition: answer.result(ANSWER + 1.0).offset for asked, answer in answers.items()}
-
 
 
 def _settle(futures: Iterable["Future[Any]"]) -> None:

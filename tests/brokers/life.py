@@ -1,5 +1,6 @@
 """What can be done to a broker, whether it is a process of ours, a container, or runs elsewhere."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NoReturn, Protocol
 
@@ -24,6 +25,51 @@ class Life(Protocol):
     def resume(self) -> None: ...
     def close(self) -> None:
         """End it and whatever it holds on this machine, for good."""
+
+
+class Broker(ABC):
+    """A broker as tests see it. `start()` it first. Whatever cannot be done is raised."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+
+    @abstractmethod
+    def answers(self) -> bool:
+        """Whether it can be used."""
+
+    @property
+    def controllable(self) -> bool:
+        """Whether it may be stopped, killed and paused: not if its address was given."""
+        return self._life.controllable
+
+    @property
+    def running(self) -> bool:
+        return self._life.running
+
+    def start(self) -> None:
+        self._life.start(self.answers)
+
+    def stop(self) -> None:
+        self._life.stop()
+
+    def kill(self) -> None:
+        """SIGKILL. What it had confirmed is there again after `start()`."""
+        self._life.kill()
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open, nothing answers."""
+        self._life.pause()
+
+    def resume(self) -> None:
+        self._life.resume()
+
+    def restart(self) -> None:
+        """The same broker again, paused or not: same address, same data."""
+        self.stop()
+        self.start()
+
+    def close(self) -> None:
+        self._life.close()
 
 
 class Elsewhere:

@@ -6,55 +6,23 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg import sql
 
-from tests.brokers.life import Life
+from tests.brokers.life import Broker, Life
 
 
-class PostgreSql:
-    """`start()` it first. Whatever cannot be done is raised."""
+class PostgreSql(Broker):
+    """Sessions share its fate: stopped they are rolled back, killed and paused they are too."""
 
     def __init__(self, life: Life, url: str) -> None:
-        self._life = life
+        super().__init__(life)
         self.url = url
         """postgresql:// with a user who may create databases. Tests share this one: `new_database()` is your own."""
         self._databases: list[sql.Identifier] = []
-
-    @property
-    def controllable(self) -> bool:
-        """Whether it may be stopped, killed and paused: not if it came from TEST_POSTGRESQL."""
-        return self._life.controllable
-
-    @property
-    def running(self) -> bool:
-        return self._life.running
-
-    def start(self) -> None:
-        self._life.start(self.answers)
-
-    def stop(self) -> None:
-        """Sessions are ended, what they have not committed is rolled back."""
-        self._life.stop()
-
-    def kill(self) -> None:
-        """SIGKILL, sessions included. What was committed is there again after `start()`."""
-        self._life.kill()
-
-    def pause(self) -> None:
-        """SIGSTOP, sessions included: connections stay open, nothing answers."""
-        self._life.pause()
-
-    def resume(self) -> None:
-        self._life.resume()
-
-    def restart(self) -> None:
-        """The same server again, paused or not: same address, same data."""
-        self.stop()
-        self.start()
 
     def close(self) -> None:
         if not self.controllable:  # ours goes away with all of them
             for database in self._databases:
                 self._run(sql.SQL("drop database {} with (force)").format(database))
-        self._life.close()
+        super().close()
 
     def answers(self) -> bool:
         try:

@@ -1,7 +1,7 @@
 """PostgreSQL in a container, for machines with an engine but without the Debian package."""
 
 from tests.brokers.container import Container
-from tests.brokers.process import LOOPBACK
+from tests.brokers.process import LOOPBACK, free_port
 
 IMAGE = "postgres:17"
 USER, PASSWORD = "app", "app-secret"
@@ -9,5 +9,7 @@ USER, PASSWORD = "app", "app-secret"
 
 def in_container() -> tuple[Container, str]:
     """And its URL."""
-    container = Container("PostgreSQL", IMAGE, 5432, {"POSTGRES_USER": USER, "POSTGRES_PASSWORD": PASSWORD})
-    return container, f"postgresql://{USER}:{PASSWORD}@{LOOPBACK}:{container.port}/postgres"
+    port = free_port()
+    env = {"POSTGRES_USER": USER, "POSTGRES_PASSWORD": PASSWORD}
+    container = Container("PostgreSQL", IMAGE, {5432: port}, env, instead="postgresql")
+    return container, f"postgresql://{USER}:{PASSWORD}@{LOOPBACK}:{port}/postgres"

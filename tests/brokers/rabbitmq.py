@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from tests.brokers import rabbitmq_amqp
-from tests.brokers.life import Life
+from tests.brokers.life import Broker, Life
 from tests.brokers.rabbitmq_access import Access, Tls
 from tests.brokers.rabbitmq_amqp import REFUSALS, Channel, Message, connected
 from tests.brokers.rabbitmq_settings import MEMORY
@@ -28,11 +28,11 @@ class Depth(NamedTuple):
     unacked: int
 
 
-class RabbitMq:
-    """`start()` it first. Whatever cannot be done is raised. What goes by `ctl` costs a second of processor time."""
+class RabbitMq(Broker):
+    """What goes by `ctl` costs a second of processor time."""
 
     def __init__(self, life: Life, access: Access) -> None:
-        self._life = life
+        super().__init__(life)
         self._access = access
         self._last_declared = float("-inf")
 
@@ -70,43 +70,13 @@ class RabbitMq:
             raise RuntimeError("this RabbitMQ has no management API; ask for one with rabbitmq_with(management=True)")
         return self._access.management_url
 
-    @property
-    def controllable(self) -> bool:
-        """Whether it may be stopped, killed, paused and told by `ctl`: not if it came from TEST_RABBITMQ."""
-        return self._life.controllable
-
-    @property
-    def running(self) -> bool:
-        return self._life.running
-
-    def start(self) -> None:
-        self._life.start(self.answers)
-
-    def stop(self) -> None:
-        self._life.stop()
-
     def kill(self) -> None:
         """SIGKILL. What it had confirmed is there again after `start()`.
 
         Waits until queues of `declare_queue` can survive it; one that somebody else has just declared may not.
         """
         time.sleep(max(0.0, self._last_declared + QUEUE_ON_DISK - time.monotonic()))
-        self._life.kill()
-
-    def pause(self) -> None:
-        """SIGSTOP: connections stay open, nothing answers."""
-        self._life.pause()
-
-    def resume(self) -> None:
-        self._life.resume()
-
-    def restart(self) -> None:
-        """The same node again, paused or not: same address, same data."""
-        self.stop()
-        self.start()
-
-    def close(self) -> None:
-        self._life.close()
+        super().kill()
 
     def answers(self) -> bool:
         try:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.brokers.container import Container
-from tests.brokers.process import LOOPBACK
+from tests.brokers.process import LOOPBACK, free_port
 from tests.brokers.rabbitmq_settings import PASSWORD, USER, Options, erlang_flags
 
 IMAGE = "rabbitmq:4.1"
@@ -37,9 +37,10 @@ def in_container() -> tuple[Container, Access]:
         "RABBITMQ_DEFAULT_PASS": PASSWORD,
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": erlang_flags(Options()),
     }
-    container = Container("RabbitMQ", IMAGE, 5672, env)
+    port = free_port()
+    container = Container("RabbitMQ", IMAGE, {5672: port}, env, instead="rabbitmq-server")
 
     def ctl(*words: str) -> str:
         return container.run("rabbitmqctl", "--quiet", *words)
 
-    return container, Access(f"amqp://{USER}:{PASSWORD}@{LOOPBACK}:{container.port}/", ctl)
+    return container, Access(f"amqp://{USER}:{PASSWORD}@{LOOPBACK}:{port}/", ctl)

@@ -6,15 +6,16 @@ A test that has to stop its broker, and one that needs logins, never gets the ad
 
 import os
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from tests.brokers import postgresql_container, rabbitmq_access
+from tests.brokers.container import engine_answers
 from tests.brokers.kafka import Kafka
-from tests.brokers.kafka_container import KafkaContainer, engine_answers
+from tests.brokers.kafka_container import KafkaContainer
 from tests.brokers.kafka_node import KafkaAddress, Node
 from tests.brokers.kafka_process import KafkaProcess
 from tests.brokers.kafka_settings import Security
-from tests.brokers.life import Elsewhere
+from tests.brokers.life import Broker, Elsewhere
 from tests.brokers.missing import Missing
 from tests.brokers.postgresql import PostgreSql
 from tests.brokers.postgresql_process import PostgreSqlProcess
@@ -23,28 +24,22 @@ from tests.brokers.rabbitmq_access import Access
 from tests.brokers.rabbitmq_process import RabbitMqProcess
 from tests.brokers.rabbitmq_settings import Options
 
-
-class Broker(Protocol):
-    def start(self) -> None: ...
-    def close(self) -> None: ...
-
-
 B = TypeVar("B", bound=Broker)
 
 
 def open_kafka(folder: Path, *, own: bool = False, security: Security = "plaintext", heap_mb: int = 256) -> Kafka:
     """A started broker, its files in `folder`; `own`: one that may be killed. Raises Missing."""
-    return _started(Kafka(_kafka(folder, own or security != "plaintext", security, heap_mb)))
+    return started(Kafka(_kafka(folder, own or security != "plaintext", security, heap_mb)))
 
 
 def open_rabbitmq(folder: Path, *, own: bool = False, options: Options | None = None) -> RabbitMq:
     """A started node, its files in `folder`; `own`: one that may be killed; with `options` always a process. Raises Missing."""
-    return _started(_rabbitmq(folder, own, options))
+    return started(_rabbitmq(folder, own, options))
 
 
 def open_postgresql(folder: Path, *, own: bool = False) -> PostgreSql:
     """A started server, its files in `folder`; `own`: one that may be killed. Raises Missing."""
-    return _started(_postgresql(folder, own))
+    return started(_postgresql(folder, own))
 
 
 def _kafka(folder: Path, own: bool, security: Security, heap_mb: int) -> Node:
@@ -94,7 +89,7 @@ def _nothing(missing: Missing, package: str, own: bool, address: str) -> Missing
     return Missing(f"{missing}; install {package}, {otherwise}")
 
 
-def _started(broker: B) -> B:
+def started(broker: B) -> B:
     try:
         broker.start()
     except BaseException:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers.kafka_container import engine_answers
+from tests.brokers.container import engine_answers
 from tests.brokers.life import Elsewhere
 from tests.brokers.missing import REASONS, Missing, refuse
 from tests.brokers.rabbitmq_settings import Options
@@ -65,8 +65,8 @@ def test_an_address_is_taken_before_anything_else(
     bare_machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEST_KAFKA", "127.0.0.1:1")
-    monkeypatch.setattr("tests.brokers.kafka_node.PATIENCE", 0.1)
-    with pytest.raises(TimeoutError, match=r"TEST_KAFKA=127\.0\.0\.1:1.*no Kafka broker answers there"):
+    monkeypatch.setattr("tests.brokers.life.PATIENCE", 0.1)
+    with pytest.raises(TimeoutError, match=r"TEST_KAFKA=127\.0\.0\.1:1.*nobody answers and lets us in there"):
         open_kafka(tmp_path)
     with pytest.raises(Missing, match=r"there is no java; install OpenJDK 17 and Maven, or start a container engine$"):
         open_kafka(tmp_path, own=True)

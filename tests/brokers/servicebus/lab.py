@@ -7,18 +7,18 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from tests.brokers.life import Life
+from tests.brokers.life import Broker, Life
 from tests.brokers.servicebus.access import Access
 from tests.brokers.servicebus.faults import DETACH_FORCED, SERVER_BUSY, What
 from tests.brokers.servicebus.orders import Contents, Detach, Disturb, Put, Refuse
 from tests.brokers.servicebus.settings import Entities, Entity, Properties, Topic
 
 
-class ServiceBus:
-    """`start()` it first. Whatever cannot be done is raised; faults and looks inside only at a namespace of our own."""
+class ServiceBus(Broker):
+    """Faults and looks inside only at a namespace of our own. After a kill nothing is locked."""
 
     def __init__(self, life: Life, access: Access) -> None:
-        self._life = life
+        super().__init__(life)
         self._access = access
 
     @property
@@ -46,40 +46,12 @@ class ServiceBus:
         """The authority that signed its certificate, if it is one of our own with TLS."""
         return self._access.ca
 
-    @property
-    def controllable(self) -> bool:
-        """Whether it may be stopped, killed, paused and disturbed: not if it came from TEST_SERVICEBUS."""
-        return self._life.controllable
-
-    @property
-    def running(self) -> bool:
-        return self._life.running
-
-    def start(self) -> None:
-        self._life.start(self._access.answers)
-
-    def stop(self) -> None:
-        self._life.stop()
-
-    def kill(self) -> None:
-        """SIGKILL. What it had confirmed is there again after `start()`, and nothing is locked."""
-        self._life.kill()
-
-    def pause(self) -> None:
-        """SIGSTOP: connections stay open, nothing answers."""
-        self._life.pause()
-
-    def resume(self) -> None:
-        self._life.resume()
-
-    def restart(self) -> None:
-        """The same namespace again, paused or not: same address, same data."""
-        self.stop()
-        self.start()
+    def answers(self) -> bool:
+        return self._access.answers()
 
     def close(self) -> None:
         self._access.close()
-        self._life.close()
+        super().close()
 
     def create_queue(
         self, name: str, *, lock: float = 30.0, sessions: bool = False, max_delivery: int = 10, lifetime: float | None = None

@@ -8,6 +8,7 @@ from tests.brokers.life import Elsewhere
 from tests.brokers.missing import Missing
 from tests.brokers.servicebus.emulator import EmulatorProcess
 from tests.brokers.servicebus.lab import ServiceBus
+from tests.brokers.sources import started
 
 NO_ENGINE = (
     "Service Bus: there is no python-qpid-proton for the emulator; "
@@ -24,13 +25,7 @@ def open_servicebus(folder: Path, *, own: bool = False, tls: bool = False, stric
 
     `strict`: it closes the connection of a client that writes from two coroutines at once.
     """
-    servicebus = _servicebus(folder, own=own, tls=tls, strict=strict)
-    try:
-        servicebus.start()
-    except BaseException:
-        servicebus.close()
-        raise
-    return servicebus
+    return started(_servicebus(folder, own=own, tls=tls, strict=strict))
 
 
 def _servicebus(folder: Path, *, own: bool, tls: bool, strict: bool) -> ServiceBus:
