@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from investbus import Context, Event, Reject, Retry, Router
@@ -15,6 +16,7 @@ from investbus.config import Settings
 from investbus.config_bus import Memory as MemorySettings
 from investbus.errors import StoreError, TransportDown
 from investbus.event import Envelope
+from investbus.mailbox import EVERYTHING, Pause
 from investbus.router import RouteTable
 from investbus.store import DeadLetter, Done, Identity
 from investbus.stores.memory import MemoryStore
@@ -160,6 +162,28 @@ def test_a_bus_that_is_away_is_not_idle() -> None:
         await job.publish(1)
         await job.run(until_idle=0.5)
         assert (job.ran, job.left) == (["e0"], 0)
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("queued", [False, True])
+def test_a_job_does_not_wait_for_the_end_of_a_pause_and_says_that_it_was_cut_short(queued: bool) -> None:
+    async def main() -> None:
+        job = Job()
+        await job.publish(2)
+        loop = asyncio.get_running_loop()
+        pause = Pause(EVERYTHING, "operator", "maintenance", "ann", datetime(2026, 11, 21, tzinfo=UTC))
+        await job.store.pause(msgspec.structs.replace(pause, route="a.b") if queued else pause)
+        async with job.worker() as parts:
+            task, began = asyncio.create_task(parts.worker.run(until_idle=5.0)), loop.time()
+            if queued:
+                await asyncio.sleep(1.0)
+                assert parts.worker.dispatcher.waiting == 2
+                await job.store.pause(pause)
+            assert await asyncio.wait_for(task, 100.0) is False
+            assert loop.time() - began < 10.0
+            check_law(parts)
+        assert (job.ran, job.left) == ([], 2)
 
     virtually(main)
 

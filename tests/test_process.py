@@ -41,6 +41,23 @@ async def handle(event, ctx):
         case "FAIL": raise ValueError("always")
     note("end " + event.id)
 '''
+IMPORTS = """
+note("importing")
+time.sleep(2.0)
+"""
+LIFESPAN = """
+from contextlib import asynccontextmanager
+
+@router.lifespan
+@asynccontextmanager
+async def resources():
+    note("opening")
+    try:
+        await asyncio.sleep(1000.0)
+        yield
+    finally:
+        note("closed")
+"""
 
 
 class Process:
@@ -137,6 +154,30 @@ async def test_a_second_signal_leaves_at_once(value: str, process: Process) -> N
     assert code == 4
     assert "second signal" in said
     assert time.monotonic() - told < 3.0
+
+
+async def test_a_signal_that_comes_twice_at_once_is_one(process: Process) -> None:
+    """As from coreutils' `timeout`, which tells its child and then the whole group."""
+    await publish(process.settings, *events("SLOW", 1))
+    process.start()
+    await until(lambda: len(process.ledger()) == 1)
+    process.signal(signal.SIGTERM)
+    process.signal(signal.SIGTERM)
+    code, said = await asyncio.to_thread(process.ended)
+    assert code == 0, said
+    assert process.ledger()[1].startswith("end")
+
+
+@pytest.mark.parametrize("starting", [IMPORTS, LIFESPAN], ids=["imports", "lifespan"])
+async def test_a_signal_before_there_is_a_worker_ends_the_start(starting: str, process: Process) -> None:
+    (process.folder / "hand.py").write_text(HANDLERS + starting)
+    process.start()
+    await until(lambda: len(process.ledger()) == 1)
+    process.signal(signal.SIGTERM)
+    code, said = await asyncio.to_thread(process.ended)
+    assert code == 0, said
+    assert "Traceback" not in said
+    assert process.ledger()[1:] == (["closed"] if starting == LIFESPAN else [])
 
 
 async def test_a_handler_that_swallows_its_cancellation_cannot_keep_the_process(process: Process) -> None:

@@ -149,7 +149,7 @@ class Console:
                 for entry in self._table.entries
             ],
             "gates": [{"name": gate.name, "closed": gate.closed, "closures": gate.closures} for gate in look.gates],
-            "pauses": sorted(look.paused),
+            "pauses": self._pauses(),
             "counts": {
                 "deliveries": worker.metrics.deliveries,
                 "in_flight": look.in_flight,
@@ -159,6 +159,13 @@ class Console:
                 "dead_letters_open": sum(one.count for one in look.dead_open.values()),
             },
         }
+
+    def _pauses(self) -> list[str]:
+        """Why something waits; a pause of a single route with its name."""
+        of_routes = [pause for pause in self._worker.pauses.now if pause.route]
+        whole = self.paused() - {pause.reason for pause in of_routes}
+        whole |= {pause.reason for pause in self._worker.pauses.now if not pause.route}
+        return sorted([*whole, *(f"{pause.reason} (route {pause.route})" for pause in of_routes)])
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         return render_metrics(self._worker.metrics.registry, accept)

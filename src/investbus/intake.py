@@ -164,6 +164,8 @@ class Intake:
         work.identity = identity = identity_of(source, event.name, event.created_raw, event.id)
         first = self._pending.setdefault(identity, work)
         if first is not work:
+            if first.event.raw != event.raw:
+                self._tell_other_content(event, work.route)
             work.copies = first.copies = first.copies or [first]
             work.copies.append(work)
 
@@ -188,8 +190,7 @@ class Intake:
                 self.ended(work.event.id, settle(work.delivery, work.route.counts, "duplicate"))
                 continue
             if hit is not None:
-                event = work.event
-                log.warning("an event id came again with other content; it is handled", event_id=event.id, route=work.route.name)
+                self._tell_other_content(work.event, work.route)
             left.append(work)
         return left
 
@@ -213,6 +214,9 @@ class Intake:
                 continue
             self.failing = ""
             return found
+
+    def _tell_other_content(self, event: Event[Any], route: Route) -> None:
+        log.warning("an event id came again with other content; it is handled", event_id=event.id, route=route.name)
 
     def _tell_unrouted(self, name: str) -> None:
         if name not in self._unrouted_seen and len(self._unrouted_seen) < REMEMBERED_NAMES:

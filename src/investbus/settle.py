@@ -15,6 +15,7 @@ from typing import Literal
 import structlog
 
 from investbus.ambient import Ambient
+from investbus.deaths import Deaths
 from investbus.errors import StoreError
 from investbus.flood import Flood
 from investbus.letter import dead_letter
@@ -55,6 +56,7 @@ class Settler:
     def __init__(self, store: Store | None, source: str, flood: Flood, metrics: Metrics, ambient: Ambient) -> None:
         self._store = store
         self._flood = flood
+        self._deaths = Deaths()
         self._source = source
         self._metrics = metrics
         self._ambient = ambient
@@ -144,8 +146,10 @@ class Settler:
             self._metrics.route(letter.route).dead[letter.reason] += 1
             self.stored(work)
             self.settle(work, "dead")
-            if letter.state == "open" and self._flood.died(work.event.key):
-                self.flooded()
+            if letter.state == "open":
+                self._deaths.tell(letter)
+                if self._flood.died(work.event.key):
+                    self.flooded()
         return []
 
     async def _write(self, letters: list[tuple[Work, DeadLetter]]) -> None:

@@ -76,6 +76,7 @@ class Worker:
         self._receiving = False
         self.taking = False  # deliveries are in hand that have not reached their lanes
         self._opened = False
+        self._cut_short = False  # a job that ended because it was paused
         self.down_reason = "not opened yet"
         self.store_reason = "not opened yet" if backed is not None else ""
         self.last_received = 0.0
@@ -118,7 +119,7 @@ class Worker:
 
     async def run(self, until_idle: float | None = None, max_events: int | None = None) -> bool:
         """Work until stopped, or until nothing has happened for `until_idle` seconds, or `max_events` deliveries were taken and
-        finished. True if nothing had to be cancelled. Raises UnsafeStart, and whatever is a bug.
+        finished. True if nothing had to be cancelled, and no pause cut the job short. Raises UnsafeStart, and whatever is a bug.
         """
         await self._open_store()
         self.dispatcher.start()
@@ -164,7 +165,7 @@ class Worker:
                 if self.down_reason != str(error):
                     log.warning("the bus is not there; trying again", transport=self.transport.name, reason=str(error))
                 self.down_reason = str(error)
-            self._opened = False
+            self._opened, self.waits_for = False, "bus"
             with suppress(TransportDown):
                 await self.transport.close(FLUSH_TIMEOUT)
             if self.holding:
@@ -180,9 +181,10 @@ class Worker:
         Only the platform can be asked without an event; what else is down shows when the first event asks.
         """
         await self.pauses.over()
-        while self.gatehouse.gate("api").closed:
+        while (gate := self.gatehouse.gate("api")).closed:
             await asyncio.sleep(self.settings.gate.probe_every)
-            await self.gatehouse.knock()
+            if self._ambient.monotonic() >= gate.probe_at:  # not before a Retry-After is over
+                await self.gatehouse.knock()
 
     async def _within_stop(self, wait: Coroutine[None, None, None]) -> None:
         """Wait, but not beyond the end of the worker."""
@@ -293,15 +295,17 @@ class Worker:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), 0.1 if until_idle or max_events else None)
             now = self._ambient.monotonic()
-            if not self.idle:
+            held = self.pauses.everything and not self.taking and not self.dispatcher.running
+            if not self.idle and not held:
                 self._active_at = now
                 continue
             if max_events is not None and self.taken >= max_events:
                 return
             replaying = self.backed is not None and self.backed.controls.carrying
-            if self.transport_reason or self.pauses.everything or replaying:
+            if self.transport_reason or replaying:
                 self._active_at = now
             if until_idle is not None and now - self._active_at >= until_idle:
+                self._cut_short = held
                 return
 
     async def _shut_down(self, consumer: asyncio.Task[None], requests: Sequence[asyncio.Task[None]]) -> bool:
@@ -322,5 +326,7 @@ class Worker:
             await self.backed.journal.close()
             with suppress(StoreError):
                 await self.backed.store.close()
-        log.info("stopped", clean=drained)
-        return drained
+        if self._cut_short:
+            log.warning("the job ends since everything is paused; what waits on the bus was not taken", next="investbus resume")
+        log.info("stopped", clean=drained, dead_letters=self.settler.letters)
+        return drained and not self._cut_short
