@@ -273,3 +273,18 @@ def test_the_heavy_libraries_stay_out(code: str) -> None:
         check=True,
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_store_that_was_not_there_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A relative path in another folder is another store: a pause there holds nobody."""
+    monkeypatch.chdir(tmp_path)
+    sets = ('handlers=["json"]', "file.path=e.ndjson", "store.url=sqlite:///state.db")
+    words = [word for each in sets for word in ("--set", each)] + ["--format", "json"]
+    assert main(["dlq", "list", *words]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == []
+    assert err.startswith(f"note: there was no store at {tmp_path / 'state.db'}; this one is new and empty.")
+    assert main(["dlq", "list", *words]) == 0
+    assert capsys.readouterr().err == ""

@@ -4,6 +4,7 @@ import getpass
 import os
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
@@ -11,6 +12,7 @@ import typer
 from investbus.cli import settings
 
 if TYPE_CHECKING:
+    from investbus.config import StoreSettings
     from investbus.store import Store
 
 T = TypeVar("T")
@@ -22,16 +24,28 @@ def with_store(ctx: typer.Context, look: "Callable[[Store], Coroutine[Any, Any, 
 
     from investbus.assembly import make_store
 
-    store = make_store(settings(ctx).settings)
+    loaded = settings(ctx).settings
+    store, made = make_store(loaded), _not_there(loaded.store)
 
     async def run() -> T:
         await store.open()
+        if made is not None:
+            typer.echo(f"note: there was no store at {made}; this one is new and empty. Is it the one of your workers?", err=True)
         try:
             return await look(store)
         finally:
             await store.close()
 
     return asyncio.run(run())
+
+
+def _not_there(settings: "StoreSettings") -> Path | None:
+    """The file that opening the store makes. To pause before the first start is no mistake, to do it in another folder is one."""
+    from investbus.stores import store_url
+
+    scheme, _, name = store_url(settings).partition(":///")
+    path = Path(name).absolute()
+    return path if scheme == "sqlite" and not path.exists() else None
 
 
 def operator() -> str:
