@@ -6,6 +6,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from typer.main import get_command
 from investbus import Reject, cli
 from investbus.cli import main
 from investbus.cli.config import shown
+from investbus.cli.filters import moment
 from investbus.errors import ApiUnavailable, ConfigError, StoreError, TransportDown, TransportRefused, UnsafeStart
 from investbus.version import __version__
 
@@ -288,3 +290,29 @@ def test_a_store_that_was_not_there_is_told(
     assert err.startswith(f"note: there was no store at {tmp_path / 'state.db'}; this one is new and empty.")
     assert main(["dlq", "list", *words]) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2h", timedelta(hours=2)),
+        ("90s", timedelta(seconds=90)),
+        ("7d", timedelta(days=7)),
+        ("2026-11-21", datetime(2026, 11, 21, tzinfo=UTC)),
+        ("2026-11-21 12:30", datetime(2026, 11, 21, 12, 30, tzinfo=UTC)),
+        ("2026-11-21T12:30:05.5+01:00", datetime(2026, 11, 21, 11, 30, 5, 500_000, tzinfo=UTC)),
+        ("2026-11-21T12:30Z", datetime(2026, 11, 21, 12, 30, tzinfo=UTC)),
+    ],
+)
+def test_a_time_is_one_of_the_calendar_or_so_long_ago(text: str, expected: datetime | timedelta) -> None:
+    found = moment(text)
+    if isinstance(expected, timedelta):
+        assert abs(datetime.now(UTC) - expected - found) < timedelta(seconds=5)
+    else:
+        assert found == expected
+
+
+@pytest.mark.parametrize("text", ["nope", "2x", "-2h", "99999999999d", "2026-13-01", "0001-01-01T00:00+14:00"])
+def test_what_is_no_time_is_told_with_what_is(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="is no time; write 2h, 30m or 7d"):
+        moment(text)

@@ -45,7 +45,7 @@ def show_list(
     if rows or ctx.obj.format == "json":
         emit(ctx, rows)
     else:
-        print("no dead letters")
+        print("no dead letters" if wanted == type(wanted)() else "no dead letters match")
     return 0
 
 

@@ -1,8 +1,9 @@
 """The options that choose dead letters, said once for all commands that take them."""
 
 import inspect
+import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,17 +17,30 @@ if TYPE_CHECKING:
 Wanted = Any  # a `Filter`, put there by `filtered`; the options that it is made of are what the command line shows
 
 REASONS = "undecodable, data_invalid, rejected, exhausted, crashed or unrouted."
-TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"]
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def moment(text: str) -> datetime:
+    """`2h` ago, or a date, or a time; UTC where it has no zone."""
+    try:
+        if ago := re.fullmatch(r"(\d+)([smhd])", text):
+            return datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
+        found = datetime.fromisoformat(text)
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f'"{text}" is no time; write 2h, 30m or 7d (ago), 2026-11-21, or 2026-11-21T12:30Z') from None
+
+
 OPTIONS: dict[str, Any] = {
     "route": Annotated[str | None, typer.Option("--route", help="Of this route.")],
     "reason": Annotated[str | None, typer.Option("--reason", help=REASONS)],
     "error": Annotated[str | None, typer.Option("--error", help='With this error, such as "ApiError 500".')],
     "since": Annotated[
         datetime | None,
-        typer.Option("--since", metavar="TIME", formats=TIMES, help="Died at or after this time; UTC without a zone."),
+        typer.Option("--since", metavar="TIME", parser=moment, help="Died at or after this time, or 2h ago; UTC without a zone."),
     ],
     "until": Annotated[
-        datetime | None, typer.Option("--until", metavar="TIME", formats=TIMES, help="Died before this time; UTC without a zone.")
+        datetime | None, typer.Option("--until", metavar="TIME", parser=moment, help="Died before this time; UTC without a zone.")
     ],
     "event_id": Annotated[str | None, typer.Option("--event-id", help="Of this event.")],
     "key": Annotated[str | None, typer.Option("--key", help="Of this ordering key.")],
@@ -82,13 +96,9 @@ def _filter(
         route=None if route is None else canonical(route),
         reason=reason,
         error=error,
-        since=None if since is None else _utc(since),
-        until=None if until is None else _utc(until),
+        since=since,
+        until=until,
         event_id=event_id,
         key=key,
         state=next((one for one in STATES if one == state), None),
     )
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -52,7 +52,7 @@ def _table(names: list[str], rows: list[list[Any]]) -> None:
     terminal = sys.stdout.isatty()
     table = Table(box=None, pad_edge=False, show_header=any(names), header_style="bold")
     for name in names:
-        table.add_column(name, no_wrap=not terminal, overflow="fold")
+        table.add_column(name, no_wrap=not terminal or name == "id", overflow="fold")  # an id is there to be copied
     for row in rows:
         table.add_row(*(Text(_cell(cell)) for cell in row))
     console = Console(force_terminal=terminal, width=None if terminal else UNBOUNDED)
