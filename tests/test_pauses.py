@@ -1,12 +1,16 @@
 """Pauses: by an operator, of one route or of everything, and by a flood of dead letters; they hold until somebody lifts them."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from structlog.testing import capture_logs
 
 from investbus import Context, Event, Reject, Router
 from investbus.assembly import Assembled, make_store
 from investbus.mailbox import EVERYTHING, Pause
+from investbus.pauses import Pauses
 from investbus.testing.bus import Bus
 from investbus.transport import Message
 from tests.whole import at_rest, check_law, envelope, publish, running, settings_in, until
@@ -139,3 +143,33 @@ async def test_a_paused_worker_comes_back_to_a_bus_that_was_lost(bus: Bus) -> No
     await parts.worker.transport.close(1.0)
     await bus.advance(30.0)
     assert parts.console.readiness()["transport"] == "", "a pause is no reason not to be ready"
+
+
+def test_a_pause_that_somebody_asks_for_again_neither_ends_nor_begins() -> None:
+    pauses = Pauses()
+    flood = Pause(EVERYTHING, "flood", "100 dead letters", "worker-1", NOON)
+    of_route = Pause("a.b", "operator", "the core is down", "ann", NOON)
+    with capture_logs() as said:
+        pauses.set([flood, of_route])
+        pauses.set([msgspec.structs.replace(flood, who="worker-2", at=NOON + timedelta(seconds=1)), of_route])
+        pauses.set([of_route])
+        pauses.set([])
+    told = [(line["event"], line["route"], line["reason"]) for line in said]
+    assert told == [
+        ("paused", "everything", "flood"),
+        ("paused", "a.b", "operator"),
+        ("resumed", "everything", "flood"),
+        ("resumed", "a.b", "operator"),
+    ]
+
+
+async def test_status_names_the_route_that_is_paused(bus: Bus) -> None:
+    router, _ = routers()
+    bus.use(router)
+    await bus._store.pause(Pause("a.b", "operator", "core is down", "ann", NOON))
+    parts = await put(bus, event("1", "a.c"))
+    await bus.advance(2.0)
+    assert parts.console.status()["pauses"] == ["operator (route a.b)"]
+    await bus._store.pause(OPERATOR)
+    await bus.advance(2.0)
+    assert parts.console.status()["pauses"] == ["operator", "operator (route a.b)"]

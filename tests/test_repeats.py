@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from structlog.testing import capture_logs
 
 from investbus import Context, Event, Reject, Router
 from investbus.assembly import Assembled
@@ -197,3 +198,34 @@ async def test_of_a_lease_that_closed_before_it_was_seen_nothing_is_kept(bus: Bu
     assert len(parts.worker._leases) == known
     assert ran == []
     assert endings(parts) == {"released": 5}
+
+
+async def test_what_was_done_may_be_kept_for_ever(bus: Bus) -> None:
+    ran = slow(bus, 0.0, store={"keep_done": 1e12})
+    assert (await bus.send("a.b", {"id": "P1"}, id="e1")).outcome == "done"
+    await bus.advance(86_400.0)
+    assert (await bus.redeliver("e1")).outcome == "duplicate"
+    assert len(ran) == 1
+
+
+async def test_same_id_with_other_content_at_the_same_time_is_told(bus: Bus) -> None:
+    router, ran = Router(), []
+
+    @router.on("a.b", needs=())
+    async def handle(event: Event[dict[str, Any]], ctx: Context) -> None:
+        ran.append(event.data)
+
+    bus.use(router)
+    with capture_logs() as said:
+        await put(bus, BODY, OTHER)
+        await bus.advance(1.0)
+    assert len(ran) == 2
+    assert [line["log_level"] for line in said if "other content" in line["event"]] == ["warning"]
+
+
+async def test_a_test_that_names_no_event_is_told_so(bus: Bus) -> None:
+    bus.use(Router())
+    with pytest.raises(ValueError, match=r'"portfolios" is no name of an event; write "subject\.action"'):
+        await bus.send("portfolios", {})
+    with pytest.raises(ValueError, match="nothing with the id nope was sent"):
+        await bus.redeliver("nope")

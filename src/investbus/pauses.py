@@ -38,12 +38,7 @@ class Pauses:
 
     def set(self, pauses: Sequence[Pause]) -> None:
         """These pauses hold, and no others."""
-        for pause in pauses:
-            if pause not in self.now:
-                log.warning("paused", route=pause.route or "everything", reason=pause.reason, note=pause.note, who=pause.who)
-        for pause in self.now:
-            if pause not in pauses:
-                log.warning("resumed", route=pause.route or "everything", reason=pause.reason)
+        self._tell(pauses)
         self.now, self.any = tuple(pauses), bool(pauses)
         self._routes = frozenset(pause.route for pause in pauses)
         if EVERYTHING in self._routes:
@@ -65,6 +60,15 @@ class Pauses:
             self._waiting.append((lane, work))
             return False
         return True
+
+    def _tell(self, pauses: Sequence[Pause]) -> None:
+        """Which pauses begin and end. One that was asked for again, by another worker say, is still the same."""
+        before, after = ({(pause.route, pause.reason) for pause in each} for each in (self.now, pauses))
+        for pause in pauses:
+            if (pause.route, pause.reason) not in before:
+                log.warning("paused", route=pause.route or "everything", reason=pause.reason, note=pause.note, who=pause.who)
+        for route, reason in sorted(before - after):
+            log.warning("resumed", route=route or "everything", reason=reason)
 
     def _holds(self, work: Work) -> bool:
         return work.route.name in self._routes or EVERYTHING in self._routes

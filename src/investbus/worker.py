@@ -327,6 +327,8 @@ class Worker:
             with suppress(StoreError):
                 await self.backed.store.close()
         if self._cut_short:
-            log.warning("the job ends since everything is paused; what waits on the bus was not taken", next="investbus resume")
+            log.warning("the job ends since everything is paused (investbus resume); what waits on the bus was not taken")
+        if not drained:
+            log.warning("grace ran out: what was cancelled comes again", grace=self.settings.shutdown.grace)
         log.info("stopped", clean=drained, dead_letters=self.settler.letters)
         return drained and not self._cut_short

@@ -73,6 +73,8 @@ class Bus:
     async def send(self, name: str, data: Mapping[str, Any], *, id: str | None = None, created: datetime | None = None) -> Result:
         """Put an event on the bus and run virtual time until it has ended."""
         subject, _, action = name.partition(".")
+        if not (subject and action):
+            raise ValueError(f'"{name}" is no name of an event; write "subject.action", such as "portfolios.status-update"')
         event_id = id or f"event-{next(self._ids)}"
         moment = datetime.fromtimestamp(self._wall(), STARTED_AT.tzinfo) if created is None else created
         envelope = {"id": event_id, "created": moment, "version": "1.0.0", "subject": subject, "action": action, "data": data}
@@ -81,6 +83,8 @@ class Bus:
 
     async def redeliver(self, event_id: str) -> Result:
         """Put the same message on the bus once more."""
+        if event_id not in self._sent:
+            raise ValueError(f"nothing with the id {event_id} was sent; bus.send() returns the ids")
         return await self._deliver(event_id)
 
     async def lose_lease(self) -> None:
