@@ -316,3 +316,8 @@ def test_a_time_is_one_of_the_calendar_or_so_long_ago(text: str, expected: datet
 def test_what_is_no_time_is_told_with_what_is(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="is no time; write 2h, 30m or 7d"):
         moment(text)
+
+
+def test_a_raw_message_takes_no_envelope_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["send", "--raw", str(tmp_path / "body"), "--id", "e1"]) == 2
+    assert capsys.readouterr().err == "send: --raw FILE is a whole message; leave out --data, --id and --created\n"

@@ -116,11 +116,13 @@ def test_discarded_letters_stay_and_are_left_out(ask: Ask) -> None:
         (("dlq", "replay", "--yes"), "name dead letters by their id, or choose them by a filter"),
         (("dlq", "replay", "--reason", "rejected"), "--yes: missing; without a terminal there is nobody to ask"),
         (("dlq", "replay", "--rate", "0"), "--rate"),
+        (("dlq", "replay", "--rate", "nan", "--yes", "--state", "open"), "--rate"),
         (("dlq", "discard", "--reason", "rejected", "--yes"), "--note: missing"),
         (("dlq", "discard", "--note", "x", "--yes"), "name dead letters by their id, or choose them by a filter"),
         (("pause",), "--note: missing"),
         (("resume", "--note", " "), "--note: missing"),
         (("pause", "--route", "portfolio.creatoin", "--note", "x"), "did you mean portfolios.creation?"),
+        (("resume", "--route", "portfolio.creatoin", "--note", "x"), "did you mean portfolios.creation?"),
     ],
 )
 def test_a_request_that_is_not_complete_is_one_line_and_exit_2(ask: Ask, argv: tuple[str, ...], said: str) -> None:
@@ -145,6 +147,38 @@ def test_a_pause_holds_over_restarts_until_resume(process: Process, ask: Ask) ->
     assert "still paused: portfolios.status-update (operator: one more)" in said
     assert ask("resume", "--route", "portfolios.status-update", "--note", "done")[0] == 0
     assert ask("resume", "--note", "done")[0] == 1
+
+
+def test_the_pause_of_a_route_that_has_gone_can_be_ended(process: Process, ask: Ask) -> None:
+    assert ask("pause", "--route", "portfolios.creation", "--note", "the core is down")[0] == 0
+    (process.folder / "gone.py").write_text(HANDLERS.partition('@router.on("portfolios.creation")')[0])
+    gone = ("--set", 'handlers=["gone:router"]')
+    assert ask("pause", "--route", "portfolios.creation", "--note", "x", *gone)[0] == 2
+    code, lifted, _ = ask("resume", "--route", "portfolios.creation", "--note", "it has gone", *gone)
+    assert (code, [row["resumed"] for row in lifted]) == (0, ["portfolios.creation"])
+
+
+def test_an_id_that_no_letter_has_is_told(ask: Ask) -> None:
+    (letter, _) = ask("dlq", "list", "--route", "portfolios.creation")[1]
+    code, asked, said = ask("dlq", "replay", letter["id"], "nosuch", "--yes")
+    assert (code, asked["planned"]) == (0, 1)
+    assert "no dead letter matches nosuch" in said
+
+
+def test_why_letters_of_a_replay_are_not_done_is_shown(process: Process, ask: Ask) -> None:
+    Path("mended").touch()
+    (letter, *_) = ask("dlq", "list", "--route", "portfolios.status-update")[1]
+    asked = ask("dlq", "replay", "--event-id", letter["event_id"], "--yes")[1]
+    work(process)
+    assert ask("replays", "show", asked["id"])[1]["reasons"] == []
+    asked = ask("dlq", "replay", "--reason", "rejected", "--state", "replayed", "--yes")[1]
+    work(process)
+    expected = [{"outcome": "skipped", "reason": "already replayed", "count": 1, "sample": letter["id"]}]
+    assert ask("replays", "show", asked["id"])[1]["reasons"] == expected
+    asked = ask("dlq", "replay", "--route", "portfolios.creation", "--yes")[1]
+    work(process)
+    (why,) = ask("replays", "show", asked["id"])[1]["reasons"]
+    assert (why["outcome"], why["reason"], why["count"]) == ("dead", "ValueError", 1)
 
 
 def test_no_answer_repeats_what_an_event_holds(process: Process, ask: Ask) -> None:

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from investbus import Router
 from investbus.cli import main
 from investbus.config_load import load
 from investbus.errors import ConfigError
+from investbus.testing.bus import Bus
 
 KAFKA = """\
 transport: kafka
@@ -96,7 +98,8 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         "c.yaml:2: servicebus.subscription: is missing; set topic and subscription, or queue",
     ),
     "two servicebuses": (
-        "transport: servicebus\nservicebus: {connection_string: k, namespace: n, queue: q, topic: t}\n",
+        "transport: servicebus\nservicebus: {connection_string: Endpoint=sb://b;SharedAccessSignature=k, "
+        "namespace: n, queue: q, topic: t}\n",
         "c.yaml:2: servicebus.namespace: stands together with a connection string; keep one of them",
         "c.yaml:2: servicebus.queue: stands together with topic or subscription; keep the one that is consumed",
     ),
@@ -304,6 +307,22 @@ def test_a_file_that_cannot_be_read_is_one_line(path: str | None, env: dict[str,
 def test_secret_files_of_a_transport_that_is_not_chosen_are_left_alone() -> None:
     text = KAFKA.replace("transport: kafka", "transport: memory") + "  security: {password_file: nope}\n"
     assert load(write(text), (), {}).settings.kafka is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"retry": {"attempt": 2}}, "retry.attempt: unknown key; did you mean retry.attempts?"),
+        ({"retry": {"attempts": 0}}, "retry.attempts: must be at least 1"),
+        ({"dispach": {}}, "dispach: unknown key; did you mean dispatch?"),
+        ({"dialect": "invest"}, 'dialect: "invest" is unknown; did you mean investsuite?'),
+    ],
+)
+async def test_settings_of_the_fixture_are_told_in_the_same_words(given: dict[str, Any], line: str, bus: Bus) -> None:
+    bus.use(Router(), settings=given)
+    with pytest.raises(ConfigError) as caught:
+        await bus.send("a.b", {})
+    assert caught.value.lines == (f"bus.use(settings=...): {line}",)
 
 
 @given(st.text(alphabet=st.sampled_from("ab:{}[]-&*!|>'\"%@`#,? \n\t\x00\x85é\ud7ff1."), max_size=60))

@@ -1,14 +1,21 @@
 """An event that kills the process is found after three starts, becomes a dead letter, and takes nothing else with it."""
 
+import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from investbus import Context, Event, Router
+from investbus import Context, Event, Retry, Router
+from investbus.assembly import make_store
 from investbus.errors import StoreError
+from investbus.mailbox import Replay
+from investbus.store import Filter
 from investbus.testing.bus import Bus
 from investbus.transport import Message
 from tests.test_process import Process
@@ -33,6 +40,15 @@ async def handle(event, ctx):
     await asyncio.sleep(0.05)
     note("end " + event.id)
 '''
+
+REJECTING = """
+from investbus import Reject, Router
+router = Router()
+
+@router.on("portfolios.status-update")
+async def handle(event, ctx):
+    raise Reject("broken")
+"""
 
 
 @pytest.fixture
@@ -127,3 +143,62 @@ async def test_an_attempt_that_ended_while_the_store_was_away_is_no_crash(bus: B
     away.clear()
     await bus.advance(10.0)
     assert bus._store.starts == {}
+
+
+async def test_a_letter_that_kills_the_process_when_it_is_replayed_is_found_too(process: Process) -> None:
+    """Else one worker after the other would take the replay, and die of it."""
+    good, bad = update("good", "GOOD"), update("poison", "KILL")
+    await publish(process.settings, good, bad)
+    (process.folder / "hand.py").write_text(REJECTING)
+    assert run(process) == 0
+    (process.folder / "hand.py").write_text(HANDLERS)
+    store = make_store(process.settings)
+    await store.open()
+    asked = Replay("r1", "", "ann", datetime.now(UTC), "all", 100.0, 3, again=False)
+    await store.ask_replay(asked, await store.select_dead(Filter(state="open")))
+    codes = list[int]()
+    while len(codes) < 6 and 0 not in codes:
+        codes.append(await asyncio.to_thread(run, process))
+        with closing(sqlite3.connect(process.folder / "state.db")) as db, db:
+            db.execute("UPDATE replays SET claimed = 0")  # in place of the 15 s that a claim outlives its worker
+    found = await store.get_replay("r1")
+    assert codes == [139, 139, 139, 0]
+    assert found is not None
+    assert (found.done, found.dead) == (1, 1)
+    assert {(one.event_id, one.reason, one.state) for one in await letters(process.settings)} == {
+        ("good", "rejected", "replayed"),
+        ("poison", "crashed", "open"),
+    }
+    await store.close()
+
+
+async def test_a_start_that_follows_while_the_last_one_is_erased_is_erased_as_well_when_the_worker_stops(bus: Bus) -> None:
+    router, began = Router(), list[int]()
+
+    @router.on("portfolios.status-update", needs=(), retry={"first": 0.3, "factor": 1.0}, timeout=5000.0)
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
+        if not ctx.redelivered:
+            raise Retry(after=500.0)
+        began.append(ctx.attempt)
+        if len(began) == 1:
+            raise RuntimeError("again")
+        await asyncio.sleep(4000.0)
+
+    bus.use(router, settings={"shutdown": {"grace": 1.0}})
+    parts = await bus._started()
+    real = bus._store.ended
+
+    async def slowly(starts: Sequence[str]) -> None:
+        await real(starts)
+        await asyncio.sleep(1.0)
+
+    bus._store.ended = slowly  # type: ignore[method-assign]
+    assert bus._transport is not None
+    await bus._transport.publish([Message(update("1", "GOOD"))])
+    await bus.advance(1.0)
+    await bus.lose_lease()
+    await bus.advance(5.0)
+    assert (len(began), list(bus._store.starts.values())) == (2, [1])
+    parts.worker.stop()
+    await bus.advance(30.0)
+    assert bus._store.starts == {}, "else every stop would count against an event that takes long"

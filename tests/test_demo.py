@@ -211,4 +211,4 @@ def test_the_sandbox_says_in_one_line_why_it_does_not_start(tmp_path: Path) -> N
     assert busy.stderr.startswith(f"--port {port}: cannot be listened on: Address already in use")
     memory = command("investbus sandbox --port 0 --set transport=memory", tmp_path)
     assert (memory.returncode, memory.stderr.count("\n")) == (2, 1)
-    assert memory.stderr.startswith("transport: memory")
+    assert memory.stderr.startswith("--set: transport: memory")

@@ -141,9 +141,11 @@ def test_the_first_screen_holds_the_handler() -> None:
 
 @pytest.mark.parametrize("block", [body for _, body in blocks(TEXT, "yaml")], ids=lambda block: block.splitlines()[0])
 def test_yaml_is_a_configuration(block: str, tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("k3y")
-    page = tmp_path / "page.yaml"
-    page.write_text(re.sub(r"(_file: )[^\s,}]+", rf"\g<1>{tmp_path / 'secret'}", block))
+    forms = {"url": "amqps://mw:k3y@rabbit.bank/", "connection_string": "Endpoint=sb://bus.bank;SharedAccessSignature=k3y"}
+    page, secrets = tmp_path / "page.yaml", re.compile(r"(\w+)_file: [^\s,}]+")
+    for name in secrets.findall(block):
+        (tmp_path / name).write_text(forms.get(name, "k3y"))
+    page.write_text(secrets.sub(rf"\g<1>_file: {tmp_path}/\g<1>", block))
     loaded = load(page, (), {})
     assert loaded.settings.store.url is not None
 

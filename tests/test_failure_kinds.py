@@ -128,3 +128,21 @@ async def test_a_failure_has_the_documented_outcome_and_waits(bus: Bus, kind: Ki
     assert (result.outcome, result.reason, result.attempts) == (kind.outcome, kind.reason, kind.attempts)
     low, high = kind.waited
     assert low <= sum(result.waited) <= high
+
+
+async def test_a_clock_that_is_set_back_makes_no_event_fresh_for_longer(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an hour, while an event waits for an entity that never comes."""
+    router, set_back = Router(), [0.0]
+
+    @router.on(NAME)
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
+        await ctx.detail()
+
+    monkeypatch.setattr(bus, "_wall", lambda: STARTED_AT.timestamp() + asyncio.get_running_loop().time() - set_back[0])
+    bus.use(router)
+    bus.api.get("/portfolios/P1/", status=404)
+    sending = asyncio.create_task(bus.send(NAME, {"id": "P1"}))
+    await bus.advance(10.0)
+    set_back[0] = 3600.0
+    result = await asyncio.wait_for(sending, 120.0)
+    assert (result.outcome, result.reason, result.attempts) == ("dead", "exhausted", 5)

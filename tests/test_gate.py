@@ -33,6 +33,31 @@ def test_retry_after_is_believed_up_to_a_limit() -> None:
     assert gate.probe_at == 95.0
 
 
+def test_a_failure_that_does_not_say_when_shortens_no_retry_after() -> None:
+    """Calls that were on their way when the gate closed end one by one, and each in its own manner."""
+    gate = Gate("api", failures=1, probe_every=5.0, retry_after_max=600.0)
+    gate.failed(0.0, after=300.0)
+    gate.failed(1.0)
+    gate.suspected(2.0, "P1")
+    assert gate.probe_at == 300.0
+    gate.failed(3.0, after=400.0)
+    assert gate.probe_at == 403.0
+    gate.answered()
+    gate.failed(10.0)
+    assert gate.probe_at == 15.0, "what was said before the answer is over"
+
+
+def test_a_long_outage_of_plain_500s_takes_no_memory() -> None:
+    gate = Gate("api", failures=3, probe_every=5.0, retry_after_max=600.0)
+    for number in range(1_000):
+        gate.suspected(float(number), f"P{number}")
+    assert gate.closed
+    assert len(gate._suspects) == 3
+    assert gate.probe_at == 1_004.0
+    gate.answered()
+    assert [gate.suspected(2_000.0, key) for key in ("P1", "P2", "P3")] == [False, False, True]
+
+
 def test_a_refused_login_closes_at_once() -> None:
     gate = Gate("api", failures=3, probe_every=5.0, retry_after_max=60.0)
     assert gate.failed(0.0, at_once=True) is True

@@ -3,15 +3,18 @@
 import asyncio
 import gc
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
 
 from investbus.context import Context
-from investbus.errors import Reject, Retry, Unavailable
+from investbus.errors import ApiUnavailable, Reject, Retry, Unavailable
 from investbus.event import Event
-from investbus.gatehouse import MOST_GATES, OTHERS
+from investbus.gatehouse import MOST_GATES
+from investbus.mailbox import Pause
+from investbus.metrics import OTHERS
 from investbus.router import Router
 from investbus.testing.bus import Bus, Result
 from investbus.work import Route, Work
@@ -85,6 +88,69 @@ async def test_entities_that_are_refused_among_others_that_are_not_close_nothing
         assert not await closed(bus)
 
 
+@pytest.mark.parametrize("settings", [{}, {"api": None}], ids=["with ctx.api", "without"])
+async def test_a_handler_that_asks_by_a_client_of_its_own_and_calls_it_api_opens_the_gate_as_well(
+    bus: Bus, settings: dict[str, Any]
+) -> None:
+    router, up = Router(), list[bool]()
+
+    @router.on(PORTFOLIO, needs=("api",))
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
+        if not up:
+            raise Unavailable("api")
+
+    bus.use(router, settings=settings)
+    sending = send_each(bus, (f"P{number}" for number in range(100)))
+    await bus.advance(60.0)
+    assert await closed(bus)
+    up.append(True)
+    results = await asyncio.wait_for(asyncio.gather(*sending), 30.0)
+    assert {result.outcome for result in results} == {"done"}
+    assert not await closed(bus)
+
+
+async def test_without_ctx_api_a_gate_called_api_opens_although_those_that_closed_it_have_gone(bus: Bus) -> None:
+    router, up = Router(), list[bool]()
+
+    @router.on(PORTFOLIO, needs=("api",))
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
+        if not up:
+            raise Unavailable("api")
+
+    bus.use(router, settings={"api": None})
+    sending = send_each(bus, (f"P{number}" for number in range(3)))
+    await bus.advance(60.0)
+    up.append(True)
+    await bus.lose_lease()
+    assert {result.outcome for result in await asyncio.gather(*sending)} == {"released"}
+    await bus.advance(30.0)
+    assert not await closed(bus)
+
+
+@pytest.mark.parametrize("said", ["inf", "1e9999", "nan", "-7", "9" * 400])
+async def test_an_outage_costs_no_attempt_whatever_its_retry_after_says(bus: Bus, said: str) -> None:
+    reads_its_portfolio(bus)
+    bus.api.get("/portfolios/P1/", status=503, headers={"Retry-After": said}, times=8, then={"id": "P1"})
+    (result,) = await asyncio.gather(*send_each(bus, ["P1"]))
+    assert (result.outcome, result.attempts) == ("done", 1)
+
+
+@pytest.mark.parametrize(("said", "waited"), [("0", [1.0, 3.0, 9.0, 27.0]), ("5", [5.0, 5.0, 9.0, 27.0])])
+async def test_one_entity_that_may_be_asked_at_once_is_not_given_up_at_once(bus: Bus, said: str, waited: list[float]) -> None:
+    router = Router()
+
+    @router.on(PORTFOLIO)
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
+        await ctx.api.get("/others/")
+        await ctx.detail()
+
+    bus.use(router)
+    bus.api.get("/others/", json={})
+    bus.api.get("/portfolios/P1/", status=503, headers={"Retry-After": said})
+    (result,) = await asyncio.gather(*send_each(bus, ["P1"]))
+    assert (result.outcome, result.reason, result.waited) == ("dead", "exhausted", waited)
+
+
 def closed_gates(lanes: Lanes) -> set[str]:
     return {name for name, gate in lanes.gatehouse.gates.items() if gate.closed}
 
@@ -117,9 +183,10 @@ def test_a_probe_that_never_asks_the_platform_does_not_open_its_gate() -> None:
             if event.id.startswith("idle"):
                 raise Reject("not interesting")
             calls.append(lanes.clock())
-            raise Unavailable("api")
+            raise ApiUnavailable("GET /x: HTTP 503")
 
         lanes = Lanes(handler, needs=("api",))
+        lanes.gatehouse._hears_calls = True
         lanes.submit(*((f"k{number}", f"e{number}") for number in range(3)))
         await asyncio.sleep(1.0)
         assert closed_gates(lanes) == {"api"}
@@ -170,6 +237,39 @@ def test_a_gate_is_probed_although_those_before_it_also_wait_for_a_second_one() 
         await asyncio.sleep(60.0)
         assert closed_gates(lanes) == {"B"}
         assert sorted(name for name, what in lanes.endings if what == "Done") == ["a0", "a1", "a2", "late0", "late1", "late2"]
+
+    virtually(main)
+
+
+def test_a_gate_is_probed_although_those_before_it_wait_for_the_end_of_a_pause() -> None:
+    """In an outage somebody pauses one route, and the platform comes back: the other routes do not wait for its lanes."""
+
+    async def main() -> None:
+        up: list[bool] = []
+
+        async def handler(event: Event[Any], ctx: Context) -> None:
+            if not up:
+                raise Unavailable("core")
+
+        lanes = Lanes(handler, needs=("core",))
+        pauses, held = lanes.dispatcher._pauses, msgspec.structs.replace(lanes.route, name="a.held")
+        works = [lanes.work(f"h{number}", f"h{number}") for number in range(200)]
+        for work in works:
+            work.route = held
+        lanes.dispatcher.submit(works)
+        lanes.submit(*((f"k{number}", f"e{number}") for number in range(3)))
+        await asyncio.sleep(12.0)
+        assert closed_gates(lanes) == {"core"}
+        pauses.set([Pause("a.held", "operator", "one thing after the other", "ann", datetime.now(UTC))])
+        await asyncio.sleep(7.0)
+        up.append(True)
+        await asyncio.sleep(20.0)
+        assert closed_gates(lanes) == set()
+        assert sorted(lanes.endings) == [("e0", "Done"), ("e1", "Done"), ("e2", "Done")]
+        pauses.set([])
+        await lanes.idle(limit=30.0)
+        assert {what for _, what in lanes.endings} == {"Done"}
+        assert len(lanes.endings) == 203
 
     virtually(main)
 

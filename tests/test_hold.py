@@ -79,6 +79,7 @@ async def test_a_long_outage_costs_one_more_delivery_and_no_dead_letter(bus: Bus
     assert len(held) == 1
     assert parts.console.paused() == {"hold"}
     assert parts.console.readiness()["transport"]
+    assert not any(parts.console.liveness().values()), "a restart would mend nothing"
     assert parts.worker.dispatcher.backlog.unfinished == 0
     assert done == []
     bus.api.post("/auth/login/", json={"access_token": "b", "expires_in": "300"})
@@ -111,3 +112,26 @@ async def test_what_only_an_event_can_ask_is_asked_by_one_that_comes_again(bus: 
     await bus.advance(120.0)
     assert sorted(done) == [f"e{number}" for number in range(5)]
     assert bus.dead_letters == []
+
+
+async def test_a_platform_that_said_when_to_come_back_is_not_asked_before_it_is_held_anew(bus: Bus) -> None:
+    router, done = Router(), []
+
+    @router.on(NAME)
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
+        await ctx.detail()
+        done.append(asyncio.get_running_loop().time())
+
+    bus.use(router)
+    parts = await bus._started()
+    held = hold_after(bus, 100.0)
+    for number in range(3):
+        bus.api.get(f"/portfolios/P{number}/", status=429, headers={"Retry-After": "300"}, times=1, then={"id": f"P{number}"})
+    await put(bus, *(envelope(NAME, f"e{number}", data={"id": f"P{number}"}) for number in range(3)))
+    await bus.advance(280.0)
+    assert len(held) == 1
+    assert parts.gatehouse.gates["api"].closed
+    assert done == []
+    await bus.advance(60.0)
+    assert len(done) == 3
+    assert min(done) >= 300.0

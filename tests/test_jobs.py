@@ -1,7 +1,7 @@
 """A worker as a job, `--until-idle` and `--max-events`: it ends when all is done, and says what it could not do."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -14,7 +14,8 @@ from investbus.ambient import Ambient
 from investbus.assembly import Assembled, assembled
 from investbus.config import Settings
 from investbus.config_bus import Memory as MemorySettings
-from investbus.errors import StoreError, TransportDown
+from investbus.dialects.investsuite import decode
+from investbus.errors import DecodeError, StoreError, TransportDown
 from investbus.event import Envelope
 from investbus.mailbox import EVERYTHING, Pause
 from investbus.router import RouteTable
@@ -188,6 +189,26 @@ def test_a_job_does_not_wait_for_the_end_of_a_pause_and_says_that_it_was_cut_sho
     virtually(main)
 
 
+def test_what_was_taken_and_is_paused_is_not_finished() -> None:
+    async def main() -> None:
+        job = Job()
+        await job.publish(2)
+        pause = Pause(EVERYTHING, "operator", "maintenance", "ann", datetime(2026, 11, 21, tzinfo=UTC))
+        await job.store.pause(msgspec.structs.replace(pause, route="a.b"))
+        async with job.worker() as parts:
+            task = asyncio.create_task(parts.worker.run(max_events=2))
+            await asyncio.sleep(1.0)
+            assert parts.worker.dispatcher.waiting == 2
+            await job.store.pause(pause)
+            await asyncio.sleep(60.0)
+            assert not task.done()
+            job.store.paused.clear()
+            assert await asyncio.wait_for(task, 10.0) is True
+        assert (job.ran, job.left) == (["e0", "e1"], 0)
+
+    virtually(main)
+
+
 def test_letters_that_could_not_be_stored_when_grace_ended_come_again() -> None:
     async def main() -> None:
         job = Job(None, Faulty(refuses="dead"), Reject("no"), Reject("no"))
@@ -227,6 +248,23 @@ def test_done_records_that_cannot_be_written_show_in_readiness_and_hold_back_no_
     virtually(main)
 
 
+def test_one_done_record_that_could_not_be_written_is_no_reason_to_be_unready_all_night() -> None:
+    async def main() -> None:
+        job = Job(None, Faulty(refuses="done"))
+        await job.publish(1)
+        async with job.worker() as parts:
+            task = asyncio.create_task(parts.worker.run())
+            await asyncio.sleep(10.0)
+            assert parts.console.readiness()["store"] == "database or disk is full"
+            job.store.refuses = ""
+            await asyncio.sleep(60.0)  # and no event that would show it
+            assert parts.console.readiness()["store"] == ""
+            parts.worker.stop()
+            assert await task is True
+
+    virtually(main)
+
+
 def test_a_message_that_holds_no_events_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_events(body: bytes, headers: object) -> list[Envelope]:
         return []
@@ -242,5 +280,30 @@ def test_a_message_that_holds_no_events_is_settled(monkeypatch: pytest.MonkeyPat
             assert (unknown.received, unknown.outcomes["ignored"]) == (3, 3)
             check_law(parts)
         assert (job.ran, job.left) == ([], 0)
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("error", [KeyError("account"), DecodeError("checksum", "account"), RecursionError()], ids=repr)
+def test_a_dialect_that_fails_in_its_own_way_costs_that_message(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """It may be somebody else's, and what it cannot read would otherwise end every process that comes by."""
+
+    def fails(body: bytes, headers: Mapping[str, str]) -> list[Envelope]:
+        if b"e1" in body:
+            raise error
+        return decode(body, headers)
+
+    monkeypatch.setattr("investbus.assembly.load_dialect", lambda name: fails)
+
+    async def main() -> None:
+        job = Job()
+        await job.publish(3)
+        async with job.worker() as parts:
+            assert await parts.worker.run(max_events=3) is True
+            assert parts.worker.metrics.undecodable["envelope"] == 1
+            check_law(parts)
+        assert (job.ran, job.left) == (["e0", "e2"], 0)
+        (letter,) = job.store.dead.values()
+        assert (letter.reason, letter.body) == ("undecodable", envelope("a.b", "e1", data={"id": "P1"}))
 
     virtually(main)

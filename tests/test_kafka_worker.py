@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from investbus import Context, Event, Router
 from investbus.assembly import Assembled, assembled, make_store, make_transport
@@ -23,10 +24,12 @@ AWAY = 25.0  # seconds that the broker is stopped: longer than a lost one may go
 
 
 @asynccontextmanager
-async def on_kafka(kafka: Kafka, topic: str, folder: Path, router: Router) -> AsyncIterator[tuple[Assembled, str]]:
+async def on_kafka(
+    kafka: Kafka, topic: str, folder: Path, router: Router, session_timeout: float = 10.0
+) -> AsyncIterator[tuple[Assembled, str]]:
     """A worker at work and the address of its pages."""
     group = f"g-{uuid.uuid4().hex[:8]}"
-    section = {"bootstrap_servers": [kafka.bootstrap], "topic": topic, "group": group, "session_timeout": 10.0}
+    section = {"bootstrap_servers": [kafka.bootstrap], "topic": topic, "group": group, "session_timeout": session_timeout}
     settings = settings_in(folder, transport="kafka", kafka=section)
     table = RouteTable(list(router.found()))
     async with assembled(settings, table, make_transport(settings), make_store(settings)) as parts:
@@ -77,6 +80,19 @@ async def test_every_event_ends_once_the_law_holds_and_everything_is_committed(k
     assert len(await letters(parts.worker.settings)) == 31
 
 
+async def test_a_refusal_of_the_group_is_met_with_the_back_off_and_told_once(kafka: Kafka, topic: str, tmp_path: Path) -> None:
+    with capture_logs() as lines:
+        async with on_kafka(kafka, topic, tmp_path, Router(), session_timeout=7200.0) as (parts, url):
+            await asyncio.sleep(4.0)
+            status, answer = await asked(f"{url}/readyz")
+            reconnects = parts.worker.metrics.reconnects.labels("kafka")._value.get()
+    told = [line["event"] for line in lines if line["event"] not in ("draining", "stopped")]
+    assert told == ["the bus is not there; trying again"]
+    assert status == 503
+    assert "kafka.session_timeout 7200 s is beyond" in answer["checks"]["transport"]["reason"]
+    assert reconnects <= 3  # after 0.5, 1.5 and 3.5 s or later; without a back-off it would be 5 or more
+
+
 async def test_probes_tell_the_truth_while_the_broker_is_away_and_the_worker_recovers(own_kafka: Kafka, tmp_path: Path) -> None:
     seen: list[str] = []
     router = Router()
@@ -99,7 +115,7 @@ async def test_probes_tell_the_truth_while_the_broker_is_away_and_the_worker_rec
             status, answer = await asked(f"{url}/readyz")
             if status == 503 and noticed is None:
                 noticed = loop.time() - stopped
-                assert answer["checks"]["transport"]["reason"]
+                assert f"{own_kafka.bootstrap} refuses connections" in answer["checks"]["transport"]["reason"]
                 assert [name for name, check in answer["checks"].items() if not check["ok"]] == ["transport"]
             await asyncio.sleep(0.5)
         assert noticed is not None

@@ -5,13 +5,12 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from investbus import Context, Event, Retry, Router, Unavailable
-from investbus.errors import ConfigError
-from investbus.router import RouteTable
+from investbus import Context, Event, Reject, Retry, Router, Unavailable
 from investbus.testing.bus import Bus
 
 
@@ -109,6 +108,64 @@ async def test_an_error_without_readable_text_says_so_in_its_dead_letter(bus: Bu
     assert bus.dead_letters[0].message == "(its text cannot be read: AttributeError)"
 
 
+async def test_an_error_that_says_very_much_is_cut(bus: Bus) -> None:
+    """As those do that quote a page, or the statement with all its rows."""
+    router = Router()
+
+    @router.on("a.b", needs=(), retry={"attempts": 1})
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
+        raise ValueError(f"begins {'x' * 10_000_000}")
+
+    bus.use(router)
+    await bus.send("a.b", {"id": "P1"})
+    (letter,) = bus.dead_letters
+    assert letter.message.startswith("begins xxx")
+    assert len(letter.message) + len(letter.stack) <= 50_000
+
+
+async def test_a_package_that_is_half_uninstalled_costs_no_more_than_the_version_in_the_letter(
+    bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "half-1.0.dist-info").mkdir()
+    (tmp_path / "half-1.0.dist-info" / "RECORD").write_text("half.py,,\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    router = Router()
+
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
+        raise Reject("no")
+
+    handler.__module__ = "half"
+    router.on("a.b", needs=())(handler)
+    bus.use(router)
+    assert (await bus.send("a.b", {"id": "P1"})).outcome == "dead"
+    assert bus.dead_letters[0].handler_version == ""
+
+
+GUARD = """
+async def guard(event, ctx, call_next):
+    try:
+        raise PermissionError("no")
+    except PermissionError as error:
+        raise error from error
+"""
+
+
+async def test_an_error_that_is_its_own_cause_blocks_nothing(bus: Bus) -> None:
+    """From a file other than the handler's, so that the place is looked for along its causes."""
+    router, elsewhere = Router(), dict[str, Any]()
+    exec(compile(GUARD, "guard.py", "exec"), elsewhere)  # noqa: S102
+    router.middleware(elsewhere["guard"])
+
+    @router.on("a.b", needs=(), retry={"attempts": 1})
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None: ...
+
+    bus.use(router)
+    await bus.send("a.b", {"id": "P1"})
+    (letter,) = bus.dead_letters
+    assert letter.error == "PermissionError"
+    assert "test_mistakes_of_handlers.py:" in letter.place, "where the handler begins"
+
+
 async def test_sys_exit_in_a_handler_neither_ends_the_worker_nor_the_event(bus: Bus) -> None:
     router = Router()
 
@@ -139,20 +196,6 @@ async def test_an_unavailable_that_does_not_say_what_waits_at_the_gate_of_the_un
     assert (await bus.send("a.b", {"id": "P2"})).outcome == "done", "whoever never met it does not wait for it"
     up.append(True)
     assert (await waiting).outcome == "done"
-
-
-def test_a_key_that_is_async_is_refused_at_start() -> None:
-    """Its result would be a coroutine: a key of its own for each event, and no order."""
-    router = Router()
-
-    async def by_client(event: Event[Any]) -> str:
-        return "client"
-
-    @router.on("a.b", key=wrong(by_client))
-    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None: ...
-
-    with pytest.raises(ConfigError, match="key= must be a plain function of the event, not an async one"):
-        RouteTable(list(router.found()))
 
 
 async def test_a_key_function_that_fails_is_a_dead_letter_and_no_attempt(bus: Bus) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from asyncio.subprocess import PIPE, STDOUT
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,15 @@ async def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
         await first.stop()
 
 
+@pytest.mark.parametrize("host", ["999.1.1.1", "192.0.2.1", "a..b"])
+async def test_a_host_that_is_not_ours_is_one_line(host: str, tmp_path: Path) -> None:
+    async with running(settings_in(tmp_path), router) as parts:
+        with pytest.raises(ConfigError) as caught:
+            await OpsServer(Ops(host=host, port=0), parts.console).start()
+        (line,) = caught.value.lines
+        assert line.startswith(f"ops.host: {host} is no address of this machine; ")
+
+
 async def test_readiness_tells_draining_store_and_transport(tmp_path: Path) -> None:
     async with running(settings_in(tmp_path), router) as parts:
         await until(lambda: not any(parts.console.readiness().values()))
@@ -130,3 +140,25 @@ async def test_metrics_pass_promtool(tmp_path: Path, promtool: Path) -> None:
     process = await asyncio.create_subprocess_exec(promtool, "check", "metrics", stdin=PIPE, stdout=PIPE, stderr=STDOUT)
     said, _ = await process.communicate(body)
     assert (process.returncode, said) == (0, b"")
+
+
+async def test_a_short_job_cleans_up_its_store_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Started by cron for a minute each, no process ever lives for an hour."""
+    settings = settings_in(tmp_path, store={"keep_dead": 1e12})
+    asked: list[tuple[datetime, datetime]] = []
+    async with running(settings, router) as parts:
+        assert parts.worker.store is not None
+        real = parts.worker.store.forget
+
+        async def forget(done_before: datetime, dead_before: datetime) -> int:
+            asked.append((done_before, dead_before))
+            return await real(done_before, dead_before)
+
+        monkeypatch.setattr(parts.worker.store, "forget", forget)
+        watching = asyncio.create_task(parts.console.watch())
+        await until(lambda: bool(asked))
+        assert not watching.done()
+        watching.cancel()
+    ((done_before, dead_before),) = asked
+    assert timedelta(days=6.9) < datetime.now(UTC) - done_before < timedelta(days=7.1)
+    assert dead_before == datetime.fromtimestamp(0, UTC), "what is kept for longer than time has run is kept"

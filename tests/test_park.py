@@ -14,7 +14,7 @@ from investbus.mailbox import Replay
 from investbus.store import Filter
 from investbus.testing.bus import Bus
 from investbus.transport import Message
-from tests.test_replays import ask, states
+from tests.test_replays import ask, replay, states
 from tests.whole import check_law, envelope
 
 LATER = datetime(2026, 11, 21, 13, tzinfo=UTC)
@@ -238,3 +238,50 @@ async def test_a_key_goes_on_after_a_cancellation_by_another_events_handler(bus:
     assert ran == ["1", "2", "3"]
     assert parts.worker.transport.counts.ok == 3
     check_law(parts)
+
+
+async def test_what_is_parked_behind_a_letter_goes_on_when_that_is_done_and_not_when_its_whole_replay_is(bus: Bus) -> None:
+    bank = Bank(bus)
+    bank.bad = {"1", *(f"x{number}" for number in range(40))}
+    await put(bus, event("1"), event("2"), *(event(f"x{number}", "a.d", f"X{number}") for number in range(40)))
+    bank.bad, bank.ran = set(), []
+    await ask(bus, rate=1.0)
+    await bus.advance(5.0)
+    assert states(bus)["2"] == "replayed"
+    assert (await replay(bus)).state == "running"
+
+
+async def test_a_route_that_parks_no_more_gives_back_what_it_has_parked_in_order(bus: Bus) -> None:
+    before = Bank(before_bus := Bus())
+    before.bad = {"1"}
+    await put(before_bus, event("1"), event("2"), event("3"), event("4", key="P2"))
+    await before_bus.stop()
+    bus._store, ran, router = before_bus._store, list[str](), Router()
+
+    @router.on("a.b", needs=())
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
+        ran.append(event.id)
+
+    bus.use(router)
+    await put(bus)
+    await bus.advance(10.0)
+    assert ran == ["2", "3"]
+    assert states(bus) == {"1": "open", "2": "replayed", "3": "replayed"}
+
+
+async def test_what_is_parked_on_a_route_that_has_gone_becomes_open_for_somebody_to_see(bus: Bus) -> None:
+    before = Bank(before_bus := Bus())
+    before.bad = {"1"}
+    await put(before_bus, event("1"), event("2"), event("3"))
+    await before_bus.stop()
+    bus._store, router = before_bus._store, Router()
+
+    @router.on("a.z", needs=(), after_dead="park")
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None: ...
+
+    bus.use(router)
+    await put(bus)
+    await bus.advance(200.0)
+    assert states(bus) == {"1": "open", "2": "open", "3": "open"}
+    (asked,) = await bus._store.list_replays(9)
+    assert [(why.reason, why.count) for why in await bus._store.reasons(asked.id)] == [("no handler now", 2)]

@@ -1,15 +1,18 @@
 """Replays: dead letters run again in the worker's own lanes, one after the other, and each comes to exactly one thing."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
-from investbus import Context, Event, Reject, Router, Unavailable
+from investbus import Context, Event, Reject, Retry, Router, Unavailable
 from investbus.assembly import Assembled
-from investbus.mailbox import EVERYTHING, Pause, Replay
-from investbus.store import Filter
+from investbus.event import Envelope
+from investbus.mailbox import Replay
+from investbus.store import Done, Filter, body_hash, identity_of
 from investbus.testing.bus import Bus
 from investbus.transport import Message
 from tests.whole import check_law, envelope
@@ -23,6 +26,7 @@ class Bank:
     def __init__(self, bus: Bus, seconds: float = 0.0, **settings: Any) -> None:
         self.broken = True
         self.bad: set[str] = set()
+        self.slow: set[str] = set()
         self.ran: list[str] = []
         self.at_once: dict[str, int] = {}
         self.overlapped = False
@@ -39,6 +43,8 @@ class Bank:
         await asyncio.sleep(self.seconds)
         self.at_once[event.key] -= 1
         self.ran.append(event.id)
+        if event.id in self.slow:
+            raise Retry(after=100.0)
         if self.broken or event.id in self.bad:
             raise Reject("broken")
 
@@ -108,33 +114,9 @@ async def test_a_replayed_event_is_known_as_done_when_the_bus_delivers_it_again(
     assert parts.worker.metrics.routes["a.b"].outcomes["duplicate"] == 1
 
 
-async def test_a_handler_that_is_still_broken_costs_one_run(bus: Bus) -> None:
-    bank = Bank(bus)
-    await died(bus, *(event(str(number)) for number in range(50)))
-    bank.ran = []
-    await ask(bus, stop_after=10)
-    await bus.advance(10.0)
-    ended = await replay(bus)
-    assert bank.ran == ["0"]
-    assert (ended.state, ended.dead, ended.done, ended.reason) == ("stopped", 1, 0, "the first letter died again")
-    assert set(states(bus).values()) == {"open"}
-
-
-async def test_it_stops_after_so_many_that_die_again(bus: Bus) -> None:
-    bank = Bank(bus)
-    await died(bus, *(event(str(number)) for number in range(50)))
-    bank.broken, bank.bad, bank.ran = False, {str(number) for number in range(5, 50)}, []
-    await ask(bus, rate=5.0)
-    await bus.advance(60.0)
-    ended = await replay(bus)
-    assert (ended.state, ended.done) == ("stopped", 5)
-    assert ended.dead in (3, 4), "one more may be under way when the third is stored"
-    assert len(bank.ran) == 5 + ended.dead
-
-
 async def test_the_speed_doubles_from_one_a_second_up_to_what_was_asked_for(bus: Bus) -> None:
     bank = Bank(bus)
-    await died(bus, *(event(str(number)) for number in range(100)))
+    await died(bus, *(event(str(number)) for number in range(150)))
     bank.broken, bank.ran = False, []
     await ask(bus, rate=5.0)
     await bus.advance(3.0)
@@ -172,35 +154,6 @@ async def test_a_live_event_and_a_replayed_one_of_the_same_key_never_overlap(bus
     await bus.advance(60.0)
     assert sorted(bank.ran) == sorted(["0", "1", *(str(number) for number in range(10, 20))])
     assert not bank.overlapped
-
-
-async def test_a_cancelled_replay_ends_within_one_letter(bus: Bus) -> None:
-    bank = Bank(bus, seconds=1.0)
-    await died(bus, *(event(str(number)) for number in range(4)))
-    bank.broken, bank.ran = False, []
-    await ask(bus, rate=1.0)
-    while not bank.ran:
-        await bus.advance(0.1)
-    assert await bus._store.cancel_replay("r1", "ann", NOON)
-    ran = len(bank.ran)
-    await bus.advance(60.0)
-    assert len(bank.ran) <= ran + 1
-    ended = await replay(bus)
-    assert (ended.state, ended.done) == ("cancelled", len(bank.ran))
-
-
-async def test_a_paused_worker_begins_no_replay(bus: Bus) -> None:
-    bank = Bank(bus)
-    await died(bus, event("1"))
-    bank.broken, bank.ran = False, []
-    await bus._store.pause(Pause(EVERYTHING, "operator", "", "ann", NOON))
-    await bus.advance(3.0)
-    await ask(bus)
-    await bus.advance(10.0)
-    assert (bank.ran, (await replay(bus)).state) == ([], "pending")
-    await bus._store.resume(EVERYTHING, "ann", "", NOON)
-    await bus.advance(10.0)
-    assert (await replay(bus)).state == "done"
 
 
 async def test_a_replay_that_waits_at_a_gate_does_not_hold_up_another(bus: Bus) -> None:
@@ -255,43 +208,6 @@ async def test_an_outage_in_the_middle_of_a_replay_costs_nothing(bus: Bus, rate:
     assert (ended.state, ended.done, ended.dead) == ("done", 30, 0)
 
 
-async def test_a_replay_stays_with_one_worker_while_letters_end_one_after_the_other(bus: Bus) -> None:
-    bank, other = Bank(bus), Bus()
-    await died(bus, *(event(str(number), key="P1") for number in range(60)))
-    other._store = bus._store
-    beside = Bank(other, seconds=0.8)
-    await other._started()
-    for one in (bank, beside):
-        one.seconds, one.broken, one.ran = 0.8, False, []
-    await ask(bus)
-    await bus.advance(120.0)
-    await other.stop()
-    assert sorted((len(bank.ran), len(beside.ran))) == [0, 60], "a claim that runs out makes letters run twice"
-
-
-async def test_a_slow_replay_keeps_its_claim_between_two_letters(bus: Bus) -> None:
-    bank = Bank(bus)
-    await died(bus, *(event(str(number)) for number in range(3)))
-    bank.broken = False
-    await ask(bus, rate=0.02)
-    for _ in range(60):
-        await bus.advance(1.0)
-        until = bus._store.replays["r1"].until
-        assert until is None or until.timestamp() > bus._wall()
-
-
-async def test_a_replay_is_cancelled_also_while_letters_of_one_key_end_all_the_time(bus: Bus) -> None:
-    bank = Bank(bus)
-    await died(bus, *(event(str(number), key="P1") for number in range(60)))
-    bank.seconds, bank.broken, bank.ran = 0.8, False, []
-    await ask(bus)
-    await bus.advance(15.0)
-    await bus._store.cancel_replay("r1", "ann", NOON)
-    ran = len(bank.ran)
-    await bus.advance(60.0)
-    assert len(bank.ran) <= ran + 3
-
-
 async def test_the_speed_that_was_asked_for_holds_after_an_outage_too(bus: Bus) -> None:
     router, mended, down, ran = Router(), list[bool](), list[bool](), list[str]()
 
@@ -336,16 +252,35 @@ async def test_letters_that_run_or_wait_again_are_no_events_received(bus: Bus) -
     assert (await replay(bus)).done == 2
 
 
-async def test_a_stop_gives_a_replay_back_when_nothing_of_it_runs_any_more(bus: Bus) -> None:
+async def test_a_letter_whose_event_was_done_after_all_is_closed(bus: Bus) -> None:
     bank = Bank(bus)
-    parts = await died(bus, event("1"), event("2"))
-    bank.seconds, bank.broken, bank.ran = 8.0, False, []
+    await died(bus, event("1"), event("2"))
+    (letter, _) = bus.dead_letters
+    identity = identity_of(letter.source, letter.name, letter.created, letter.event_id)
+    await bus._store.put_done([Done(identity, body_hash(letter.body), "done")])
+    bank.broken, bank.ran = False, []
     await ask(bus)
-    await bus.advance(3.0)
-    parts.worker.stop()
-    while not bank.ran:
-        assert (await replay(bus)).state == "running", "else another worker takes what still runs here"
-        await bus.advance(0.2)
     await bus.advance(5.0)
+    assert bank.ran == ["2"]
+    assert states(bus) == {"1": "replayed", "2": "replayed"}, "else it would be asked for again and again"
+    assert ((await replay(bus)).done, (await replay(bus)).skipped) == (1, 1)
+
+
+def both(body: bytes, headers: Mapping[str, str]) -> list[Envelope]:
+    """A dialect of messages with several events."""
+    return [Envelope(one["id"], "1.0.0", "a", one["action"], one["data"], one["created"]) for one in msgspec.json.decode(body)]
+
+
+async def test_two_events_of_one_message_with_the_same_id_are_two_letters_and_both_are_replayed(bus: Bus) -> None:
+    bank = Bank(bus, dialect="tests.test_replays:both")
+    one = {"id": "1", "action": "b", "created": "2026-11-21T10:00:00Z", "data": {"id": "P1"}}
+    body = msgspec.json.encode([one, one | {"action": "c"}, one | {"created": "2026-11-21T10:00:01Z"}, one])
+    await put(bus, body)
+    await bus.advance(5.0)
+    told = sorted((letter.name, letter.created[-3:]) for letter in bus.dead_letters)
+    assert told == [("a.b", "00Z"), ("a.b", "01Z"), ("a.c", "00Z")]
+    bank.broken, bank.ran = False, []
+    await ask(bus)
+    await bus.advance(10.0)
     ended = await replay(bus)
-    assert (ended.state, ended.done) == ("pending", 1)
+    assert (bank.ran, ended.done, ended.skipped) == (["1", "1", "1"], 3, 0)

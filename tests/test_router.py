@@ -8,7 +8,8 @@ import pytest
 from investbus import Context, Event, Router
 from investbus.catalogue import DivestAmountUpdate, all_known, canonical
 from investbus.errors import ConfigError
-from investbus.router import RouteTable, compose, model_of
+from investbus.registration import model_of
+from investbus.router import RouteTable, compose
 
 
 async def handler(event: Event[Any], ctx: Context) -> None:
@@ -58,7 +59,7 @@ def test_ten_thousand_names_against_a_naive_model() -> None:
             if canonical(name) not in [canonical(one) for one in registered]:
                 registered.append(name)
                 router.on(name)(handler)
-        if chance.random() < 0.3:
+        if chance.random() < 0.3 and "*.*" not in registered:
             registered.append("default")
             router.default(handler)
         table = table_of(router)
@@ -104,6 +105,15 @@ def test_the_same_pattern_or_a_second_default_is_refused() -> None:
     router.default(handler)
     router.default(handler)
     assert len(refused(router)) == 2
+
+
+def test_a_default_that_another_handler_leaves_nothing_is_refused_with_both_places() -> None:
+    router = Router()
+    router.default(handler)
+    router.on("*.*")(handler)
+    (line,) = refused(router)
+    assert "the default handler can never match" in line
+    assert line.count("test_router.py:") == 2
 
 
 NEVER = ["portfolios", "a.b.c", "", ".", "a.", ".b", "port*.creation", "a.b*", "a.\x07b", "x" * 201 + ".a"]

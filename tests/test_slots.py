@@ -91,6 +91,7 @@ def test_a_cancellation_left_over_does_not_count_against_the_next_event_or_its_t
         await lanes.idle(limit=60.0)
         assert set(left_over) == {0}
         assert {name: what for name, what in lanes.endings if what != "Done"} == {"slow": "Dead"}
+        assert lanes.counts.attempts["retry"] == 0, "none of them has failed"
         outcome = lanes.outcomes["slow"]
         assert isinstance(outcome, Dead)
         assert isinstance(outcome.error, AttemptTimeout)
@@ -203,6 +204,35 @@ def test_a_slot_that_replaces_a_cancelled_one_sees_no_context_variables_either()
             lanes.submit((f"k{number}", name))
             await asyncio.sleep(5.0)
         assert seen == ["clean"] * 4
+
+    virtually(main)
+
+
+class Incomparable:
+    """As arrays are, and some models."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("the truth value of this is ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]  # as Python itself sets it
+
+
+def test_context_variables_that_cannot_be_compared_neither_end_the_worker_nor_leak() -> None:
+    """One that was set before the worker began, by the bank's lifespan, and that a handler sets anew."""
+    variable: ContextVar[Incomparable] = ContextVar("variable")
+
+    async def main() -> None:
+        seen: list[Incomparable] = []
+
+        async def handler(event: Event[Any], ctx: Context) -> None:
+            seen.append(variable.get())
+            variable.set(Incomparable())
+
+        variable.set(first := Incomparable())
+        lanes = Lanes(handler, slots=1)
+        lanes.submit(*(("a", str(number)) for number in range(3)))
+        await lanes.idle(limit=50.0)
+        assert [one is first for one in seen] == [True] * 3
 
     virtually(main)
 

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
+import structlog
 
 from investbus.ambient import Ambient, real
 from investbus.config import Settings
@@ -16,20 +17,21 @@ from investbus.context import Resources
 from investbus.controls import Controls
 from investbus.crash import CrashJournal
 from investbus.dispatcher import Dispatcher
-from investbus.errors import ConfigError
+from investbus.errors import ConfigError, noting
 from investbus.flood import Flood
 from investbus.gatehouse import Gatehouse
 from investbus.intake import Intake
 from investbus.metrics import Metrics
 from investbus.pauses import Pauses
 from investbus.platform.client import Client
-from investbus.platform.wire import Wire
-from investbus.plugins import load_dialect, load_handlers, load_transport
+from investbus.platform.wire import AiohttpWire, Wire
+from investbus.plugins import load_dialect, load_handlers, load_transport, place_of_error
 from investbus.preflight import Preflight
 from investbus.redispatch import Redispatch
+from investbus.registration import place_of
 from investbus.replay_record import ReplayRecord
 from investbus.replayer import Replayer
-from investbus.router import Router, RouteTable
+from investbus.router import Lifespan, Router, RouteTable
 from investbus.routes import build_routes, set_states
 from investbus.settle import Settler
 from investbus.store import Store
@@ -37,6 +39,7 @@ from investbus.stores import open_store, store_url
 from investbus.transport import Transport
 from investbus.worker import Backed, Worker
 
+log = structlog.get_logger("investbus.assembly")
 HEAD = 4  # starts for each slot that are written down when a log has come to us
 
 
@@ -47,12 +50,37 @@ class Assembled(msgspec.Struct, frozen=True):
     table: RouteTable
 
 
+def pieces(settings: Settings) -> tuple[RouteTable, Transport, Store]:
+    """What a worker is made of, in a running event loop. Raises ConfigError with the mistakes in all of it."""
+    mistakes: list[str] = []
+    with noting(mistakes):
+        table = route_table(settings)
+        build_routes(settings, table, Gatehouse(settings.gate, real()), Metrics(settings.transport))
+    with noting(mistakes):
+        transport = make_transport(settings)
+    with noting(mistakes):
+        store = make_store(settings)
+    with noting(mistakes):
+        load_dialect(settings.dialect)
+    if settings.api is not None:
+        with noting(mistakes):
+            AiohttpWire(settings.api)
+    if mistakes:
+        raise ConfigError(mistakes)
+    return table, transport, store
+
+
 def route_table(settings: Settings) -> RouteTable:
     """Load the handlers that are named. Raises ConfigError."""
     if not settings.handlers:
         raise ConfigError(['handlers: none are named; set handlers: ["your.module:router"]'])
-    routers = load_handlers(settings.handlers)
-    return RouteTable([found for _, router in routers for found in router.found()])
+    mistakes: list[str] = []
+    routers = load_handlers(settings.handlers, mistakes)
+    with noting(mistakes):
+        table = RouteTable([found for _, router in routers for found in router.found()])
+    if mistakes:
+        raise ConfigError(mistakes)
+    return table
 
 
 def make_transport(settings: Settings) -> Transport:
@@ -86,7 +114,7 @@ async def assembled(
     """
     ambient = ambient or real()
     metrics = Metrics(settings.transport)
-    gatehouse, pauses = Gatehouse(settings.gate, ambient), Pauses()
+    gatehouse, pauses = Gatehouse(settings.gate, ambient, hears_calls=settings.api is not None), Pauses()
     routes = build_routes(settings, table, gatehouse, metrics)
     async with AsyncExitStack() as stack:
         client = None
@@ -124,5 +152,15 @@ async def _enter_lifespans(stack: AsyncExitStack, table: RouteTable) -> dict[Rou
     for entry in table.entries:
         home = entry.found.home
         if home not in states and home.lifespan_of is not None:
-            states[home] = await stack.enter_async_context(home.lifespan_of())
+            states[home] = await _entered(stack, home.lifespan_of)
     return states
+
+
+async def _entered(stack: AsyncExitStack, lifespan: Lifespan) -> Any:
+    """What a lifespan yields. Raises ConfigError, without the text of what it raised: that may hold how it logs in."""
+    try:
+        return await stack.enter_async_context(lifespan())
+    except (Exception, SystemExit) as error:  # it is the bank's own: entering it can do anything
+        log.debug("the lifespan failed", exc_info=error)
+        place, name = place_of_error(error, place_of(lifespan)), type(error).__name__
+        raise ConfigError([f"{place}the lifespan failed with {name}; its text and stack, with log.level: debug"]) from None

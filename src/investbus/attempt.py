@@ -91,7 +91,9 @@ class Attempts:
         return result, outcome
 
     def _fresh(self, work: Work) -> bool:
-        return self._ambient.wall() < fresh_until(work.lead.event, work.lead.received, self._resources.settle)
+        """By the wall's clock, which may be set back, and by the one that is not."""
+        lead, settle = work.lead, self._resources.settle
+        return self._clock() - lead.arrived < settle and self._ambient.wall() < fresh_until(lead.event, lead.received, settle)
 
 
 def _timed_out(timeout: float, error: Exception | None) -> AttemptTimeout:

@@ -121,7 +121,7 @@ class StoreSettings(Section):
     keep_done: Positive = 604800.0
     """For so long a repeated event is recognised."""
     keep_dead: Positive = 7776000.0
-    """For so long closed dead letters are kept; open ones stay."""
+    """For so long dead letters are kept after they were closed; open ones stay."""
     dedup: bool = True
     """Skip events that were done before."""
     flood_after: Count = 50

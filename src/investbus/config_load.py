@@ -5,7 +5,7 @@ and all of them at once. Environment variables and `--set` go one by one through
 list or a section.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,14 @@ DEFAULT_FILE = Path("investbus.yaml")
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """The configuration in effect. `origins` has a place for each value: `config/kafka.yaml:12`, a variable, `--set`, `default`."""
+    """The configuration in effect. `origins` has a place for each value: `config/kafka.yaml:12`, a variable, `--set`, `default`.
+
+    `places` has one for all that was said, sections and items of lists too.
+    """
 
     settings: Settings
     origins: dict[str, str]
+    places: dict[str, str] = {}
 
 
 class _Mistakes(msgspec.Struct):
@@ -42,12 +46,24 @@ class _Mistakes(msgspec.Struct):
             self.meant.update(meant[:length] for length in range(1, len(meant) + 1))
 
 
+def settings_of(tree: Mapping[str, Any], place: str) -> Settings:
+    """A tree that was made in code, at `place`, by the rules and in the words of a file. Raises ConfigError."""
+    return _checked([Layer({**tree}, {(): place})], _Mistakes())[0]
+
+
 def load(path: Path | None, sets: Sequence[str], env: Mapping[str, str]) -> Loaded:
     """Read everything. Raises ConfigError with a line for each mistake: place, key, what to do."""
     mistakes = _Mistakes()
+    settings, places = _checked((_file(path, env), _environment(env, mistakes), _flags(sets, mistakes)), mistakes)
+    origins = {dotted(key): places.get(key, "default") for key in _values(settings)}
+    return Loaded(settings, origins, {dotted(key): place for key, place in places.items() if key})
+
+
+def _checked(layers: Iterable[Layer], mistakes: _Mistakes) -> tuple[Settings, dict[Key, str]]:
+    """What the layers say together, of which a later one wins, and where each key stands."""
     tree: dict[str, Any] = {}
     places: dict[Key, str] = {}
-    for layer in (_file(path, env), _environment(env, mistakes), _flags(sets, mistakes)):  # what comes later wins
+    for layer in layers:
         unknown_keys: list[Key] = []
         _merge(tree, known(layer.tree, Settings, unknown_keys))
         for key in unknown_keys:
@@ -64,7 +80,7 @@ def load(path: Path | None, sets: Sequence[str], env: Mapping[str, str]) -> Load
             mistakes.lines.append(f"{_at(key, places)}{dotted(key)}: {what}")
     if mistakes.lines or settings is None:
         raise ConfigError(list(dict.fromkeys(mistakes.lines)))
-    return Loaded(settings, {dotted(key): places.get(key, "default") for key in _values(settings)})
+    return settings, places
 
 
 def _report(key: Key, at: str, mistakes: _Mistakes) -> None:

@@ -6,14 +6,14 @@ is the name of a transport or dialect: any other may be a secret in the wrong pl
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from investbus.config import ENV_PREFIX, Settings
+from investbus.config import ENV_PREFIX, Retries, Settings
 from investbus.config_file import Key
+from investbus.config_secrets import STORE_FORM, malformed, unusable_files
 from investbus.plugins import is_known, near, unknown
 
 NEEDED = {  # transports whose section is mandatory
@@ -33,7 +33,7 @@ _OF_KUBERNETES = re.compile(r"(^|_)(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*
 _FORMS = {  # what a pattern or a hook in the models means
     "api.base_url": "must be https://HOST or https://HOST/PATH, without user, query or fragment",
     "api.proxy": "must be http://HOST:PORT, without user, path or query",
-    "store.url": "must be sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE",
+    "store.url": STORE_FORM,
     "kafka.bootstrap_servers": "must be host:port, or several of them",
     "rabbitmq.management_url": "must be https://HOST or https://HOST:PORT, without user, query or fragment",
 }
@@ -83,6 +83,16 @@ def in_words(error: ErrorDetails) -> tuple[Key, str]:
     if "expected" in context:
         context["expected"] = re.sub(r"'([^']*)'", r"\1", context["expected"])
     return key, words.format_map(context)
+
+
+def retry_in_words(error: ErrorDetails) -> str:
+    """One error in the `retry=` of a decorator."""
+    key, words = in_words(error)
+    if error["type"] != "extra_forbidden":
+        return f"retry.{dotted(key)}: {words}"
+    meant = near(key[-1], Retries.model_fields)
+    hint = f"did you mean retry.{meant}?" if meant else f"known here: {', '.join(Retries.model_fields)}"
+    return f"retry.{dotted(key)}: unknown key; {hint}"
 
 
 def section(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
@@ -154,9 +164,11 @@ def broken_rules(tree: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
     if isinstance(dialect, str) and not is_known("dialect", dialect):
         yield ("dialect",), unknown("dialect", dialect)
     yield from _twins(tree, Settings)
-    for name in ("api", "store", transport):
-        if isinstance(name, str) and isinstance(part := tree.get(name), dict):
-            yield from _files(part, (name,))
+    used = ("api", "store", *((transport,) if isinstance(transport, str) else ()))
+    for name in used:
+        if isinstance(part := tree.get(name), dict):
+            yield from unusable_files(part, (name,))
+    yield from malformed(tree, used)
     if isinstance(api := tree.get("api"), dict):
         yield from _secrets(api, ("api",), ("access_key_id", "secret_access_key"), "the login needs it")
 
@@ -190,6 +202,8 @@ def _servicebus(part: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
         yield (*at, "namespace"), "stands together with a connection string; keep one of them"
     if not by_key and "namespace" not in part:
         yield (*at, "connection_string"), "is missing; set it or connection_string_file, or namespace for Entra ID"
+    if isinstance(namespace := part.get("namespace"), str) and not re.fullmatch(r"[\w.-]+(:\d+)?", namespace):
+        yield (*at, "namespace"), "must be NAME.servicebus.windows.net, without https:// and without a path"
     if "queue" in part and {"topic", "subscription"} & part.keys():
         yield (*at, "queue"), "stands together with topic or subscription; keep the one that is consumed"
     elif "queue" not in part:
@@ -207,6 +221,15 @@ def _sasl(security: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
         yield (*at, "mechanism"), f"has no effect with protocol {protocol}; use SASL_SSL, or leave it out"
     else:
         yield from _secrets(security, at, CREDENTIALS.get(str(mechanism), ()), f"{mechanism} needs it")
+    for names, word, use in (
+        (("username", "password", "password_file", "token", "token_file"), "SASL", "SASL_SSL"),
+        (("ca_file", "cert_file", "key_file"), "SSL", "SSL or SASL_SSL"),
+    ):
+        if word not in protocol:
+            said = f"has no effect with protocol {protocol}; use {use}, or leave it out"
+            yield from (((*at, name), said) for name in names if name in security)
+    if "key_file" in security and "cert_file" not in security:
+        yield (*at, "cert_file"), "is missing; key_file needs it"
 
 
 def _secrets(part: Mapping[str, Any], at: Key, names: tuple[str, ...], why: str) -> Iterator[tuple[Key, str]]:
@@ -224,18 +247,3 @@ def _twins(tree: Mapping[str, Any], model: type[BaseModel], at: Key = ()) -> Ite
         inner, many = section(field.annotation)
         if inner and not many and isinstance(tree.get(name), dict):
             yield from _twins(tree[name], inner, (*at, name))
-
-
-def _files(part: Mapping[str, Any], at: Key) -> Iterator[tuple[Key, str]]:
-    for name, value in part.items():
-        if isinstance(value, dict):
-            yield from _files(value, (*at, name))
-        elif name.endswith("_file") and isinstance(value, str):
-            try:
-                with Path(value).open("rb") as file:
-                    empty = not file.read(1)
-            except OSError as error:
-                yield (*at, name), f"{value}: cannot be read: {error.strerror}"
-            else:
-                if empty:
-                    yield (*at, name), f"{value}: is empty"

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from investbus.errors import StoreError
@@ -30,7 +29,7 @@ class Console:
         self._open: dict[str, OpenLetters] = {}
         self._counted_at = 0.0
         self._counted_letters = -1
-        self._forgot_at = time.monotonic()
+        self._forgot_at = float("-inf")  # a job may end before its first hour does
         self._store_reason = ""
         self._lag = 0.0
         worker.metrics.look = self.look
@@ -63,10 +62,10 @@ class Console:
             self._store_reason = str(error)
 
     async def _forget(self) -> None:
-        store, keep, now = self._worker.store, self._worker.settings.store, datetime.now(UTC)
+        store, keep, now = self._worker.store, self._worker.settings.store, time.time()
         assert store is not None
-        with suppress(OverflowError):
-            await store.forget(now - timedelta(seconds=keep.keep_done), now - timedelta(seconds=keep.keep_dead))
+        done_before, dead_before = (max(0.0, now - kept) for kept in (keep.keep_done, keep.keep_dead))
+        await store.forget(datetime.fromtimestamp(done_before, UTC), datetime.fromtimestamp(dead_before, UTC))
 
     @property
     def store_reason(self) -> str:

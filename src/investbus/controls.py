@@ -21,6 +21,7 @@ MOST_AT_ONCE = 8  # replays under way
 OURSELVES = "investbus"
 UNPARK_AT_ONCE = 500
 UNPARK_RATE = 1000.0  # per second; they are late already
+UNPARK_REST = 20  # times as long as it took to look for them: with very many parked, events need the store more
 
 
 class Controls:
@@ -49,10 +50,11 @@ class Controls:
         self._urgent = asyncio.Event()
         self.failing = ""  # why the mailbox cannot be read now
         self._carried: dict[asyncio.Task[None], str] = {}
+        self._unpark_at = 0.0
 
     def flooded(self) -> None:
         """So many dead letters in a row: pause at once, and write it down."""
-        note = f"{self._flood_after} dead letters in a row, of as many keys; mend the cause, then: investbus resume"
+        note = f"{self._flood_after} dead letters in a row, of as many keys; mend the cause, then: investbus resume --note TEXT"
         self._flood = Pause(EVERYTHING, "flood", note, OURSELVES, self._now())
         self._pauses.set((*self._pauses.now, self._flood))
         self._urgent.set()
@@ -122,15 +124,17 @@ class Controls:
     async def _next(self) -> Replay | None:
         now = self._ambient.wall()
         with self._metrics.stored("control"):
-            if self._parking:
+            if self._ambient.monotonic() >= self._unpark_at:
                 await self._unpark()
             until = datetime.fromtimestamp(now + CLAIM, UTC)
             besides = list(self._carried.values())
             return await self._store.take_replay(self._worker, datetime.fromtimestamp(now, UTC), until, besides)
 
     async def _unpark(self) -> None:
-        """Events that were parked come back, in order, once nothing of their key stands before them."""
+        """Parked events come back, in order: once nothing of their key stands before them, or their route parks no more."""
+        began = self._ambient.monotonic()
         ids = await self._store.unblocked(self._parking, UNPARK_AT_ONCE)
+        self._unpark_at = began + UNPARK_REST * (self._ambient.monotonic() - began)
         if not ids:
             return
         # Workers that see the same events at the same time ask for the same replay.

@@ -11,7 +11,7 @@ third start that did not end, an event is a dead letter, `crashed`.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import structlog
@@ -32,6 +32,19 @@ class Crashed(InvestbusError):
     """The process died each time that a handler of this event ran."""
 
 
+def count_starts(works: Sequence[Work], begun: Mapping[str, int]) -> None:
+    """Tell works how often they were begun, and give up those that were so too often.
+
+    Only what is written down counts: that a bus has delivered it before says nothing of a start.
+    """
+    for work in works:
+        work.starts = begun.get(work.journal, 0)
+        if work.starts >= STARTS:
+            said = f"the process died {work.starts} times while its handler ran"
+            work.verdict = Dead("crashed", Crashed(said))
+            log.error("an event kills the process; it becomes a dead letter", event_id=work.event.id, route=work.route.name)
+
+
 class CrashJournal:
     """Starts that have not ended. One per worker; `head` is how many starts are written down at the beginning of a log's lease:
     some more than can have been running, or unfinished before one that ran, in the process that died.
@@ -42,6 +55,7 @@ class CrashJournal:
         self._source = source
         self._head = head
         self._begun: set[str] = set()
+        self._running: set[str] = set()
         self._beginning: list[str] = []  # about to be written down, all those of one turn of the loop at once
         self._writing: asyncio.Task[None] | None = None
         self._ending: dict[str, bool] = {}  # ended, and still written down; in order
@@ -56,22 +70,14 @@ class CrashJournal:
         past = delivery.lease.journaled >= self._head if delivery.lease.is_log else not delivery.redelivered
         if past:
             return
-        event = work.event
-        work.journal = letter_id(self._source, work.route.name, event.id, event.raw, delivery.origin)
+        work.journal = letter_id(self._source, work.route.name, work.event, delivery.origin)
 
     async def look(self, works: Sequence[Work]) -> None:
         """Ask for the starts of works that are written down. Raises StoreError."""
         noticed = [work for work in works if work.journal and work.verdict is None]
         if not noticed:
             return
-        begun = await self._store.begun([work.journal for work in noticed])
-        for work in noticed:
-            work.starts = begun.get(work.journal, 0)
-            # Only what is written down counts: that a bus has delivered it before says nothing of a start.
-            if work.starts >= STARTS:
-                said = f"the process died {work.starts} times while its handler ran"
-                work.verdict = Dead("crashed", Crashed(said))
-                log.error("an event kills the process; it becomes a dead letter", event_id=work.event.id, route=work.route.name)
+        count_starts(noticed, await self._store.begun([work.journal for work in noticed]))
 
     def may_pass(self, lane: Lane, work: Work) -> bool:
         """Whether a suspect may run now; else it waits here."""
@@ -89,7 +95,9 @@ class CrashJournal:
                 return
             work.delivery.lease.journaled += 1
         if self._ending.pop(work.journal, None) is not None:
+            self._running.add(work.journal)
             return  # its last start still stands there, and may stand for this one
+        self._running.add(work.journal)
         self._begun.add(work.journal)
         self._beginning.append(work.journal)
         if self._writing is None:
@@ -99,6 +107,7 @@ class CrashJournal:
 
     def end(self, work: Work) -> None:
         """The attempt ended, and the process lives. That it is erased a little later costs at worst a start too many."""
+        self._running.discard(work.journal)
         self._ending[work.journal] = True
         if self._erasing is None:
             self._erasing = asyncio.create_task(self._erase())
@@ -125,10 +134,10 @@ class CrashJournal:
             try:
                 await self._store.ended(list(ending))
             except StoreError:
-                self._ending |= ending
+                self._ending |= {start: True for start in ending if start not in self._running}  # not one that runs again
                 await asyncio.sleep(STORE_AGAIN)
             else:
-                self._begun.difference_update(ending)
+                self._begun.difference_update(ending.keys() - self._running)
         self._erasing = None
 
     def step_aside(self, work: Work) -> None:

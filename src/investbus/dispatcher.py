@@ -27,6 +27,8 @@ from investbus.transport import Lease
 from investbus.waits import Waits
 from investbus.work import Lane, Work, prefix_needs
 
+SUSPECT = 2  # starts that ended with the process: from there on it is not the first time
+
 
 class Dispatcher:
     """Runs handlers, at most `slots` at once, one at a time and in order per key."""
@@ -160,7 +162,7 @@ class Dispatcher:
             lane.state = "gated"
             if work.delivery.lease.closing or self._draining:
                 self._drop_queued(lane, lambda other: self._draining or other.delivery.lease.closing)
-        elif self._in_turn(lane, work):
+        elif work.starts >= SUSPECT and self._in_turn(lane, work):
             lane.state = "in turn"
         else:
             lane.state = "running"
@@ -168,10 +170,13 @@ class Dispatcher:
             if work.route.collapse:
                 collapse(lane)
             for one in work.together:
-                lease = one.delivery.lease
-                lease.begun = max(lease.begun, one.delivery.position)
+                delivery = one.delivery
+                if delivery.position > delivery.lease.begun:
+                    delivery.lease.begun = delivery.position
+            prepare = self._preflight is not None and (work.journal or work.group or work.route.park)
+            attempt = self._prepared if prepare else self._attempts.run
             try:
-                outcome = await self._attempted(slot, work)
+                outcome = await attempt(slot, work)
             except asyncio.CancelledError:
                 if not self._attempts.leaving:  # by a handler that ran in this task before, and too late for its own attempt
                     self._conclude(lane, work, Again(0.0, RuntimeError("cancelled by another event's handler"), spent=False))
@@ -185,19 +190,19 @@ class Dispatcher:
 
     def _in_turn(self, lane: Lane, work: Work) -> bool:
         """Whether a suspect waits for another one; not where its lease ends, since what ran behind it in a log would come again."""
-        if work.starts < 2 or self._preflight is None or self._draining or work.delivery.lease.closing:
+        if self._preflight is None or self._draining or work.delivery.lease.closing:
             return False
         return not self._preflight.journal.may_pass(lane, work)
 
     def _gated(self, lane: Lane, work: Work) -> bool:
         """Whether it has to wait for something that is not a slot: then its lane waits there, and comes back by `_through`."""
         if self._pauses.any and not self._pauses.may_pass(lane, work):
+            self._gatehouse.passed_over(work)
             return True
         return self._gatehouse.any_narrow and not self._gatehouse.may_pass(lane, work)
 
-    async def _attempted(self, slot: Slot, work: Work) -> Outcome:
-        if self._preflight is None or not (work.route.park or work.lead.journal):
-            return await self._attempts.run(slot, work)
+    async def _prepared(self, slot: Slot, work: Work) -> Outcome:
+        assert self._preflight is not None
         if (outcome := await self._preflight.before(work)) is None:
             outcome = await self._attempts.run(slot, work)
             self._preflight.after(work)
@@ -243,8 +248,9 @@ class Dispatcher:
     def _advance(self, lane: Lane) -> None:
         """The head has ended: the next one's turn, or the end of the lane."""
         queue = lane.queue
-        for _ in range(lane.head):
-            queue.popleft()
+        if queue and (group := queue.popleft().group) is not None:
+            for _ in group[1:]:
+                queue.popleft()
         if queue:
             self._requeue(lane)
         elif self.lanes.get(lane.key) is lane:

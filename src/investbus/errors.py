@@ -5,7 +5,8 @@ worker itself meets (configuration, transport, store). Inside the worker excepti
 outcomes are values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import isfinite
 
 
@@ -137,9 +138,22 @@ class StoreError(InvestbusError):
     """The store did not take or give what was asked; nothing may be acked on the strength of it."""
 
 
+class StoreRefused(StoreError):
+    """The store answered and said no: wrong credentials, missing database, missing right."""
+
+
 class ConfigError(InvestbusError):
     """Mistakes that a user can mend: one line each, exit code 2."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         super().__init__("\n".join(lines))
         self.lines = tuple(lines)
+
+
+@contextmanager
+def noting(mistakes: list[str]) -> Iterator[None]:
+    """Add the lines of a ConfigError to `mistakes` and go on, so that one run names all of them."""
+    try:
+        yield
+    except ConfigError as error:
+        mistakes += error.lines

@@ -42,7 +42,8 @@ class Gate:
 
         One bad entity never closes it; so many different ones in a row do, and while it is closed one more keeps it so.
         """
-        self._suspects.add(key)
+        if not self.closed:
+            self._suspects.add(key)
         return (self.closed or len(self._suspects) >= self._failures) and self._close(now, None)
 
     def answered(self) -> bool:
@@ -55,9 +56,10 @@ class Gate:
         return opening
 
     def _close(self, now: float, after: float | None) -> bool:
+        earliest = self.probe_at if self.closed else now  # a failure that says nothing takes back no Retry-After
         closing, self.closed, self.step = not self.closed, True, 0
         self.closures += closing
-        self.probe_at = now + max(self._probe_every, min(after or 0.0, self._retry_after_max))
+        self.probe_at = max(earliest, now + max(self._probe_every, min(after or 0.0, self._retry_after_max)))
         return closing
 
     @property

@@ -10,12 +10,12 @@ from investbus.ambient import Ambient
 from investbus.config import GateSettings
 from investbus.errors import ApiError, ApiUnavailable
 from investbus.gate import RAMP_STEPS, Gate
+from investbus.metrics import OTHERS
 from investbus.outcome import Again, Blocked, Dead, Outcome, error_name, error_text
 from investbus.work import Lane, Work
 
 log = structlog.get_logger("investbus.gate")
 MOST_GATES = 100
-OTHERS = "others"
 CLEAN_AT = 1_000  # entries
 SUSPICIOUS = (401, 403, 500)  # answers that are either about one entity or about all
 
@@ -27,13 +27,16 @@ async def _nobody() -> None:
 class Gatehouse:
     """Asked before an attempt whether it may go, told after it how the dependency was."""
 
-    def __init__(self, settings: GateSettings, ambient: Ambient) -> None:
+    def __init__(self, settings: GateSettings, ambient: Ambient, *, hears_calls: bool = False) -> None:
+        """`hears_calls`: a client tells of every call of the platform."""
         self._settings = settings
         self._ambient = ambient
         self._waiting: dict[str, deque[tuple[Lane, Work]]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.gates: dict[str, Gate] = {}
         self.any_narrow = False  # closed, or opening by and by
+        self._hears_calls = hears_calls
+        self._by_call = hears_calls  # it was such a call, and no handler by itself, that last said the platform is down
         self._clean_at = CLEAN_AT
         self.opened: Callable[[Lane, Work], None] = lambda lane, work: None  # what to do with a lane that may go on
         self.knock: Callable[[], Awaitable[None]] = _nobody  # ask the platform without an event; an answer opens its gate
@@ -57,6 +60,13 @@ class Gatehouse:
                 return False
         return True
 
+    def passed_over(self, work: Work) -> None:
+        """It may not even try, since its route is paused: whoever waits behind it is asked at once."""
+        for gate in self._needed(work):
+            if gate.closed and (timer := self._timers.pop(gate.name, None)) is not None:
+                timer.cancel()
+                self._watch(gate)
+
     def wait(self, lane: Lane, work: Work) -> None:
         """The dependency did not answer and its gate is closed: the event waits behind the others."""
         assert work.behind is not None
@@ -66,6 +76,8 @@ class Gatehouse:
         """A dependency did not answer. It waits at the closed gate; while that is open, for a while, and not for ever."""
         gate = work.behind = self.gate(outcome.dependency)
         at_once = getattr(outcome.error, "refused", False)
+        if gate.name == "api":
+            self._by_call = self._hears_calls and isinstance(outcome.error, ApiUnavailable)
         if gate.failed(self._ambient.monotonic(), outcome.after, at_once=at_once):
             self._closed(gate, outcome.error)
         if gate.closed:
@@ -75,14 +87,14 @@ class Gatehouse:
         if work.blocked >= work.route.policy.attempts:
             return Dead("exhausted", outcome.error)
         wait = work.route.policy.wait(work.blocked, self._ambient.chance())
-        if outcome.after is not None:
-            wait = max(0.0, min(outcome.after, self._settings.retry_after_max))
+        if outcome.after is not None:  # which may lengthen the wait: some proxies say 0, and that five times would be no time
+            wait = max(wait, min(outcome.after, self._settings.retry_after_max))
         return Again(wait, outcome.error, spent=False)
 
     def suspected(self, work: Work, error: ApiError, outcome: Outcome) -> Outcome:
         """The platform refused or failed one entity. Where it does so to many, the key is revoked or the platform is down: then the
         gate closes and the event waits, instead of dying with all the others."""
-        gate = self.gate("api")
+        gate, self._by_call = self.gate("api"), self._hears_calls
         if gate.suspected(self._ambient.monotonic(), work.event.key):
             self._closed(gate, error)
         if not gate.closed:
@@ -93,12 +105,12 @@ class Gatehouse:
     def passed(self, work: Work) -> None:
         """The attempt ended in something else than a dependency that does not answer.
 
-        The platform's own gate hears of every call from the client: a handler that happens not to call says nothing of it.
+        A gate that calls of the client have closed hears of every call: a handler that happens not to call says nothing of it.
         """
         gates = work.route.gates if work.behind is None else (*work.route.gates, work.behind)
         work.behind = None
         for gate in gates:
-            if gate.name != "api":
+            if gate.name != "api" or not self._by_call:
                 self.answered(gate.name)
 
     def answered(self, name: str) -> None:

@@ -121,12 +121,7 @@ class Intake:
             settle(delivery, self._unknown.counts, "ignored")
             return
         try:
-            if delivery.fault:
-                raise DecodeError(delivery.fault, "the transport cannot read the message")
-            if len(body) > self._settings.max_event_bytes:
-                limit = self._settings.max_event_bytes
-                raise DecodeError("size", f"{len(body)} bytes; dispatch.max_event_bytes is {limit}")
-            envelopes = self._decode(body, delivery.headers)
+            envelopes = self._read(delivery)
         except DecodeError as error:
             self._metrics.undecodable[error.reason] += 1
             works.append(self._undecodable(delivery, error, now, arrived))
@@ -137,6 +132,21 @@ class Intake:
             settle(delivery, self._unknown.counts, "ignored")
         for envelope in envelopes:
             self._take_envelope(delivery, envelope, works, now, arrived)
+
+    def _read(self, delivery: Delivery) -> list[Envelope]:
+        """What the message holds. Raises DecodeError and nothing else, whatever a dialect of somebody's own raises."""
+        if delivery.fault:
+            raise DecodeError(delivery.fault, "the transport cannot read the message")
+        if (size := len(delivery.body)) > self._settings.max_event_bytes:
+            raise DecodeError("size", f"{size} bytes; dispatch.max_event_bytes is {self._settings.max_event_bytes}")
+        try:
+            return self._decode(delivery.body, delivery.headers)
+        except DecodeError as error:
+            if error.reason in self._metrics.undecodable:
+                raise
+            raise DecodeError("envelope", f"{error.reason}: {error}") from None
+        except Exception as error:
+            raise DecodeError("envelope", f"the dialect failed with {type(error).__name__}") from error
 
     def _take_envelope(self, delivery: Delivery, envelope: Envelope, works: list[Work], now: float, arrived: float) -> None:
         name = envelope.name
@@ -196,7 +206,7 @@ class Intake:
 
     async def _find_done(self, identities: Sequence[Identity]) -> Mapping[Identity, bytes]:
         assert self._store is not None
-        since = datetime.fromtimestamp(self._ambient.wall() - self._keep_done, UTC)
+        since = datetime.fromtimestamp(max(0.0, self._ambient.wall() - self._keep_done), UTC)
         store = self._store
         return await self._asked(lambda: store.find_done(identities, since))
 

@@ -1,15 +1,16 @@
 """A dead letter from an event that died: everything that somebody needs who has never seen it run."""
 
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import packages_distributions, version
 
 from investbus.outcome import Dead, error_name, error_text
 from investbus.store import DeadLetter, letter_id
 from investbus.work import Route, Work
 
-LONGEST_STACK = 20_000  # characters
+LONGEST_STACK, LONGEST_MESSAGE = 20_000, 20_000  # characters
 
 
 def dead_letter(work: Work, dead: Dead, source: str, now: float) -> DeadLetter:
@@ -17,7 +18,7 @@ def dead_letter(work: Work, dead: Dead, source: str, now: float) -> DeadLetter:
     event, route, error = work.event, work.route, dead.error
     died = datetime.fromtimestamp(now, UTC)
     return DeadLetter(
-        id=letter_id(source, route.name, event.id, event.raw, work.delivery.origin),
+        id=letter_id(source, route.name, event, work.delivery.origin),
         source=source,
         origin=work.delivery.origin,
         event_id=event.id,
@@ -27,7 +28,7 @@ def dead_letter(work: Work, dead: Dead, source: str, now: float) -> DeadLetter:
         key=event.key if event.id else "",
         reason=dead.reason,
         error=error_name(error),
-        message=error_text(error),
+        message=error_text(error)[:LONGEST_MESSAGE],
         stack="".join(traceback.format_exception(error))[-LONGEST_STACK:],
         place=_place(error, route),
         attempts=len(work.tries),
@@ -48,7 +49,9 @@ def _place(error: BaseException, route: Route) -> str:
     file = route.place.rpartition(":")[0]
     place = route.place
     chain: BaseException | None = error
-    while chain is not None and place == route.place:
+    seen = set[int]()  # an error may be its own cause
+    while chain is not None and id(chain) not in seen and place == route.place:
+        seen.add(id(chain))
         for frame in traceback.extract_tb(chain.__traceback__):
             if file and frame.filename.endswith(file):
                 place = f"{file}:{frame.lineno}"
@@ -60,8 +63,6 @@ def _place(error: BaseException, route: Route) -> str:
 def _version(module: str) -> str:
     """Distribution and version that `module` came with; "" for a plain file."""
     for distribution in packages_distributions().get(module.partition(".")[0], ()):
-        try:
+        with suppress(Exception):  # what is half installed, or half removed, raises all kinds of errors
             return f"{distribution} {version(distribution)}"
-        except PackageNotFoundError:
-            continue
     return ""

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from investbus.records import DeadLetter, Done, Filter
+from investbus.records import DeadLetter, Done, Filter, State
 
 EVERYTHING = ""  # the route of a pause that holds the whole worker
 PauseReason = Literal["operator", "flood"]
@@ -65,8 +65,8 @@ class ItemEnd(msgspec.Struct, frozen=True):
     """What an item has come to.
 
     done: the letter becomes `replayed`, and `record` says that the event needs nothing more. dead: `letter` takes the place of the
-    stored one in everything, its state too, but for that one's `id` and `first_at`. skipped: the letter stays as it is; `reason`
-    says why.
+    stored one in everything, its state too, but for that one's `id` and `first_at`. skipped: the letter stays as it is, but for the
+    state of one that is still open or parked where `becomes` names another; `reason` says why.
     """
 
     seq: int
@@ -74,6 +74,17 @@ class ItemEnd(msgspec.Struct, frozen=True):
     outcome: ItemOutcome
     reason: str = ""
     record: Done | None = None
+    becomes: State | None = None
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """Why some items of a replay are not done: the error of those that died, or why those that were skipped did not run.
+    `sample` is the id of one of the letters."""
+
+    outcome: ItemOutcome
+    reason: str
+    count: int
+    sample: str
 
 
 class Audit(msgspec.Struct, frozen=True):
@@ -110,7 +121,8 @@ class Mailbox(Protocol):
     # ---- dead letters
 
     async def select_dead(self, wanted: Filter, ids: Sequence[str] | None = None) -> list[str]:
-        """The ids that the filter matches, oldest first: by `first_at`, then as they were stored, so that a key stays in order.
+        """The ids that the filter matches, in the order in which they were first stored: so a key stays in order, whatever the
+        clocks of those who stored them have said.
 
         With `ids`, only those among them that also match.
         """
@@ -129,8 +141,11 @@ class Mailbox(Protocol):
         ...
 
     async def unblocked(self, routes: Sequence[str], limit: int) -> list[str]:
-        """Parked letters of these routes before which no open letter of their key stands there, and whose key has none in an active
-        replay; oldest first."""
+        """Parked letters that may go on, oldest first.
+
+        Of these routes those before which no open letter of their key stands there, unless the oldest of the key is on its way
+        already, in an active replay. Of other routes all that are not: nothing is parked there any more.
+        """
         ...
 
     # ---- replays
@@ -174,6 +189,10 @@ class Mailbox(Protocol):
         ...
 
     async def get_replay(self, replay_id: str) -> Replay | None: ...
+
+    async def reasons(self, replay_id: str) -> list[Reason]:
+        """Why items of a replay are not done; most frequent first."""
+        ...
 
     # ---- events that may kill the process
 

@@ -28,6 +28,8 @@ from investbus.version import __version__
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
 AGES = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
 UNKNOWN = "unknown"
+OTHERS = "others"
+MOST_OPERATIONS = 200  # labels; handlers name them, and may write ids into their templates
 UNDECODABLE = ("json", "envelope", "version", "size", "encoding")
 LANE_STATES = ("running", "queued", "retrying", "gated", "hung")
 PAUSE_REASONS = ("backlog", "gap", "operator", "store", "flood", "hold")
@@ -56,7 +58,7 @@ TABLE = (
     Row("backlog_bytes", "gauge", (), "Memory that unfinished events take, as bounded by dispatch.backlog_bytes."),
     Row("oldest_unfinished_seconds", "gauge", (), "Since when the oldest unfinished event is here."),
     Row("lanes", "gauge", ("state",), "Keys with unfinished events, by what they do."),
-    Row("paused", "gauge", ("reason",), "1 while nothing is taken from the bus for this reason."),
+    Row("paused", "gauge", ("reason",), "1 while nothing is taken from the bus for this reason, or a route waits for it."),
     Row("connected", "gauge", ("transport",), "1 while the bus answers."),
     Row("reconnects_total", "counter", ("transport",), "Times the bus was opened again."),
     Row("leases_lost_total", "counter", ("transport",), "Times deliveries went back to the bus with their lease."),
@@ -153,8 +155,9 @@ class Metrics(Collector):
         self.registry = CollectorRegistry(auto_describe=False)
         self.reconnects = self._counter("reconnects_total")
         self.reconnects.labels(transport)
-        self.api_requests = self._counter("api_requests_total")
-        self.api_seconds = self._histogram("api_request_seconds")
+        self._api_requests = self._counter("api_requests_total")
+        self._api_seconds = self._histogram("api_request_seconds")
+        self._operations: set[str] = set()
         self.api_logins = self._counter("api_logins_total")
         self._store_errors = self._counter("store_errors_total")
         self._store_seconds = self._histogram("store_seconds")
@@ -168,6 +171,15 @@ class Metrics(Collector):
     def route(self, name: str) -> RouteCounts:
         """The counts of a registered route; made, and thereby shown at 0, when first asked for."""
         return self.routes.setdefault(name, RouteCounts())
+
+    def called(self, operation: str, status: str, seconds: float) -> None:
+        """Count one request to the platform."""
+        if operation not in self._operations and len(self._operations) >= MOST_OPERATIONS:
+            operation = OTHERS
+        else:
+            self._operations.add(operation)
+        self._api_requests.labels(operation, status).inc()
+        self._api_seconds.labels(operation).observe(seconds)
 
     @contextmanager
     def stored(self, operation: Literal["done", "dead", "lookup", "control"]) -> Iterator[None]:

@@ -4,6 +4,8 @@ GET and HEAD only, nothing that changes anything, and no ids, so there is no log
 restart would help: never because of the bus, the API, the store, a full backlog or a pause.
 """
 
+import errno
+import socket
 from typing import Any, Protocol
 
 import msgspec
@@ -59,10 +61,9 @@ class OpsServer:
         site = web.TCPSite(self._runner, self._settings.host, self._settings.port)
         try:
             await site.start()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             await self.stop()
-            place = f"ops.port: {self._settings.host}:{self._settings.port}"
-            raise ConfigError([f"{place} cannot be listened on: {error.strerror}; set another ops.port, or 0 for any"]) from None
+            raise ConfigError([_refused(self._settings, error)]) from None
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
@@ -82,6 +83,13 @@ class OpsServer:
 
     async def _status(self, _: web.Request) -> web.Response:
         return _json(self._watched.status(), 200)
+
+
+def _refused(settings: Ops, error: OSError | UnicodeError) -> str:
+    if isinstance(error, socket.gaierror | UnicodeError) or error.errno == errno.EADDRNOTAVAIL:
+        return f"ops.host: {settings.host} is no address of this machine; 127.0.0.1 is, and 0.0.0.0 means all of its addresses"
+    where = f"{settings.host}:{settings.port}"
+    return f"ops.port: {where} cannot be listened on: {error.strerror}; set another ops.port, or 0 for any"
 
 
 def _probe(checks: dict[str, str]) -> web.Response:

@@ -15,7 +15,7 @@ from functools import reduce
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal
 
-from investbus.errors import ConfigError
+from investbus.errors import ConfigError, noting
 
 if TYPE_CHECKING:
     from investbus.router import Router
@@ -44,41 +44,34 @@ _LOADERS = (__file__, importlib.__file__, "<frozen importlib._bootstrap>", "<fro
 CLIENTS = {"kafka": "aiokafka", "rabbitmq": "aiormq", "servicebus": "azure"}
 
 
-def load_transport(name: str, origin: str = "") -> Callable[..., Any]:
-    """The class of a transport. `origin` is where the configuration names it."""
+def load_transport(name: str) -> Callable[..., Any]:
+    """The class of a transport."""
     try:
-        found: Callable[..., Any] = _load("transport", name, origin)
+        found: Callable[..., Any] = _load("transport", name)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != CLIENTS.get(name):
             raise
-        raise ConfigError([f'{_at(origin)}transport "{name}" needs the extra: pip install "investbus[{name}]"']) from None
+        raise ConfigError([f'transport: "{name}" needs the extra: pip install "investbus[{name}]"']) from None
     return found
 
 
-def load_dialect(name: str, origin: str = "") -> Callable[..., Any]:
+def load_dialect(name: str) -> Callable[..., Any]:
     """The `decode` function of a dialect."""
-    found: Callable[..., Any] = _load("dialect", name, origin)
+    found: Callable[..., Any] = _load("dialect", name)
     return found
 
 
-def load_handlers(names: Sequence[str], origin: str = "") -> "list[tuple[str, Router]]":
-    """The routers that `handlers` names, in its order. Raises ConfigError with the mistakes of all of them."""
+def load_handlers(names: Sequence[str], mistakes: list[str]) -> "list[tuple[str, Router]]":
+    """The routers that `handlers` names, in its order. What is wrong with the others goes to `mistakes`."""
     from investbus.router import Router
 
     routers: list[tuple[str, Router]] = []
-    mistakes: list[str] = []
     for name in names:
-        try:
-            found = _load("handlers", name, origin)
-        except ConfigError as error:
-            mistakes += error.lines
-            continue
-        if isinstance(found, Router):
+        with noting(mistakes):
+            found = _load("handlers", name)
+            if not isinstance(found, Router):
+                raise ConfigError([f'handlers: "{name}" is of type {type(found).__name__}; an investbus.Router is needed'])
             routers.append((name, found))
-        else:
-            mistakes.append(f'{_at(origin)}handlers: "{name}" is of type {type(found).__name__}; an investbus.Router is needed')
-    if mistakes:
-        raise ConfigError(mistakes)
     return routers
 
 
@@ -97,27 +90,23 @@ def unknown(kind: Kind, name: str) -> str:
     return f'"{name}" is unknown; known: {", ".join(names)}'
 
 
-def near(name: str, names: Iterable[str]) -> str:
+def near(name: str, names: Iterable[str], alike: float = 0.6) -> str:
     """The one of `names` that was probably meant, else nothing."""
-    return next(iter(difflib.get_close_matches(name, list(names), n=1)), "")
+    return next(iter(difflib.get_close_matches(name, list(names), n=1, cutoff=alike)), "")
 
 
 def _installed(kind: Kind) -> dict[str, str]:
     return {one.name: one.value.partition("[")[0].strip() for one in entry_points(group=GROUPS[kind])}
 
 
-def _at(origin: str) -> str:
-    return f"{origin}: " if origin not in ("", "default") else ""
-
-
-def _load(kind: Kind, name: str, origin: str) -> Any:
+def _load(kind: Kind, name: str) -> Any:
     spec = BUILT_IN[kind].get(name) or (name if _IMPORT_STRING.fullmatch(name) else _installed(kind).get(name))
     if spec is None:
-        raise ConfigError([f"{_at(origin)}{kind}: {unknown(kind, name)}"])
+        raise ConfigError([f"{kind}: {unknown(kind, name)}"])
     if name not in BUILT_IN[kind] and (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)
     module_name, _, attribute = spec.partition(":")
-    label = f'{_at(origin)}{kind}: "{name}"'
+    label = f'{kind}: "{name}"'
     module = _module(module_name, label, CLIENTS.get(name, ""))
     try:
         return reduce(getattr, attribute.split("."), module)
@@ -139,15 +128,18 @@ def _module(name: str, label: str, client: str) -> Any:
             raise ConfigError([f"{label}: there is no module {missing}, neither in {os.getcwd()} nor installed"]) from None
         said = error.msg if isinstance(error, SyntaxError) else error
         reason = " ".join(f"{type(error).__name__}: {said}".split())
-        raise ConfigError([f"{label}: {_place(error)}{reason}"]) from None
+        raise ConfigError([f"{label}: {place_of_error(error)}{reason}"]) from None
 
 
-def _place(error: BaseException) -> str:
-    """file:line of the innermost frame in the current folder, where the mistake probably is, else of the innermost at all."""
+def place_of_error(error: BaseException, otherwise: str = "") -> str:
+    """file:line of the innermost frame in the current folder, where the mistake probably is; else `otherwise`, if it is given, or
+    the innermost at all."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{_relative(error.filename)}:{error.lineno}: "
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in _LOADERS]
-    own = [frame for frame in frames if not os.path.isabs(_relative(frame.filename))]
+    own = [frame for frame in frames if not os.path.isabs(_relative(frame.filename)) and "site-packages" not in frame.filename]
+    if not own and otherwise:
+        return f"{otherwise}: "
     return next((f"{_relative(frame.filename)}:{frame.lineno}: " for frame in reversed(own or frames)), "")
 
 

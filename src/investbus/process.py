@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from investbus.assembly import Assembled, assembled, make_store, make_transport, route_table
+from investbus.assembly import Assembled, assembled, pieces
 from investbus.blocking import BlockingWatch
 from investbus.config import Settings
 from investbus.ops import OpsServer
@@ -38,7 +38,7 @@ async def run(settings: Settings, until_idle: float | None = None, max_events: i
 
     listen(stop)
     try:
-        table, transport, store = route_table(settings), make_transport(settings), make_store(settings)
+        table, transport, store = pieces(settings)
         await asyncio.sleep(0)  # a signal during the bank's imports is heard here
         async with assembled(settings, table, transport, store) as parts:
             return await serve(parts, until_idle, max_events)

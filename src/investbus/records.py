@@ -30,7 +30,7 @@ class Try(msgspec.Struct, frozen=True):
 class DeadLetter(msgspec.Struct, frozen=True):
     """Everything needed to understand a failed event and to run it again: the original bytes above all.
 
-    `id` is derived from what failed (source, route, event id, body; or the origin where the bytes have no id), so writing the
+    `id` is derived from what failed (source, route, event, body; or the origin where the bytes have no id), so writing the
     same failure twice changes nothing. `error` is a class name with an HTTP status, never a message; `message` and `stack` are
     for `dlq show`. `place` is file:line of the handler's innermost frame. `entity` is what the event is about (`data.id`) on a
     route where a later success makes this failure obsolete; else "".

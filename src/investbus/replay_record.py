@@ -13,6 +13,7 @@ from investbus.letter import dead_letter
 from investbus.mailbox import Item, ItemEnd, Mailbox
 from investbus.metrics import UNKNOWN, Metrics
 from investbus.outcome import Dead, Done, Ending, Outcome, Skipped
+from investbus.redispatch import Refused
 from investbus.settle import STORE_AGAIN, record_of
 from investbus.work import Replaying, Work
 
@@ -53,45 +54,57 @@ class ReplayRecord:
             case Skipped():
                 end = ItemEnd(seq, letter, "skipped", outcome.reason)
             case _:
-                end = ItemEnd(seq, letter, "skipped", "already done")
+                end = ItemEnd(seq, letter, "skipped", "another receipt of the same event has just ended")
         self._add(_Ended(work.replay, end, work))
 
-    def skip(self, run: Replaying, item: Item, reason: str) -> None:
-        """A letter that cannot run now."""
-        self._add(_Ended(run, ItemEnd(item.seq, item.letter, "skipped", reason), None))
+    def skip(self, run: Replaying, item: Item, refused: Refused) -> None:
+        """A letter that does not run now."""
+        self._add(_Ended(run, ItemEnd(item.seq, item.letter, "skipped", refused.reason, becomes=refused.becomes), None))
 
     def _add(self, ended: _Ended) -> None:
         self._ended.append(ended)
         self._more.set()
 
     async def write(self) -> None:
-        """Write what has ended, for ever; what cannot be written is tried again."""
+        """Write what has ended, for ever; what cannot be written is tried again, beside what ends meanwhile."""
         while True:
             await self._more.wait()
             self._more.clear()
             ended, self._ended = self._ended, []
+            left: list[_Ended] = []
             for run_id in dict.fromkeys(one.run.id for one in ended):
-                await self._write([one for one in ended if one.run.id == run_id])
-
-    async def _write(self, group: list[_Ended]) -> None:
-        while True:
-            try:
-                with self._metrics.stored("control"):
-                    now = datetime.fromtimestamp(self._ambient.wall(), UTC)
-                    await self._store.end_items(group[0].run.id, [one.end for one in group], now)
-                break
-            except StoreError as error:
-                if not self.failing:
-                    log.error("outcomes of a replay cannot be stored; their keys wait", error=str(error), again_in=STORE_AGAIN)
-                self.failing = str(error)
+                left += await self._write([one for one in ended if one.run.id == run_id])
+            if left:
+                self._ended[:0] = left
+                self._more.set()
                 await asyncio.sleep(STORE_AGAIN)
-        self.failing = ""
+            else:
+                self.failing = ""
+
+    async def _write(self, group: list[_Ended]) -> list[_Ended]:
+        """Write and tell; returns what could not be written. One outcome that the store refuses does not hold up the others."""
+        try:
+            with self._metrics.stored("control"):
+                now = datetime.fromtimestamp(self._ambient.wall(), UTC)
+                await self._store.end_items(group[0].run.id, [one.end for one in group], now)
+        except StoreError as error:
+            if not self.failing:
+                log.error("outcomes of a replay cannot be stored; their keys wait", error=str(error), again_in=STORE_AGAIN)
+            self.failing = str(error)
+            if len(group) == 1:
+                return group
+            left = []
+            for one in group:
+                left += await self._write([one])
+            return left
         for one in group:
             self._tell(one)
+        return []
 
     def _tell(self, ended: _Ended) -> None:
         work, outcome = ended.work, ended.end.outcome
-        self._metrics.route(UNKNOWN if work is None else work.route.name).replays[outcome] += 1
+        route = ended.end.letter.route if work is None else work.route.name
+        self._metrics.route(route if route in self._metrics.routes else UNKNOWN).replays[outcome] += 1
         if work is not None:
             self.stored(work, outcome != "skipped")
             self.settle(work, "duplicate" if outcome == "skipped" else outcome)

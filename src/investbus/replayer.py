@@ -1,24 +1,26 @@
 """Carries out one replay: takes the letters of its frozen list at their turn and runs them in the lanes of the worker.
 
 They are ordinary works on a lease of their own, so a live event of the same key and a replayed one never overlap, retries and
-gates are the same, and nothing goes back to the bus. The first letter goes alone: if it dies again, nothing has been mended and
-the replay stops. Then the speed doubles each second, up to what was asked for.
+gates are the same, and nothing goes back to the bus. The first letter that runs does so alone: if it dies again, nothing has been
+mended and the replay stops. Then the speed doubles each second, up to what was asked for. Starts are written down, so that a letter
+which kills the process is found, and does not kill one worker after the other.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import structlog
 
 from investbus.ambient import Ambient
+from investbus.crash import count_starts
 from investbus.dispatcher import Dispatcher
 from investbus.errors import StoreError
 from investbus.event import Envelope
 from investbus.mailbox import Item, ItemOutcome, Mailbox, Replay
-from investbus.redispatch import Redispatch
+from investbus.redispatch import Redispatch, Refused
 from investbus.replay_record import ReplayRecord
 from investbus.settle import STORE_AGAIN
 from investbus.store import DeadLetter
@@ -42,7 +44,9 @@ class Run:
         self.again = replay.again
         self.taken = 0  # the place in the list up to which letters were taken
         self.under_way = 0
-        self.died = 0
+        self.died = replay.dead
+        self.ran = replay.done + replay.dead  # in other workers too
+        self.alone = True  # until a first letter has run here
         self.looked = 0.0  # monotonic time of the last look at it, from which the claim counts
         self.changed = asyncio.Event()
         self.lease = Lease(lambda seq: None, SettleCounts(), self._given_back)
@@ -50,11 +54,20 @@ class Run:
     def ended(self, outcome: ItemOutcome) -> None:
         """The outcome of one letter is stored."""
         self.died += outcome == "dead"
+        if outcome != "skipped":
+            self.ran += 1
+            self.alone = False
         self._given_back(0)
 
     def _given_back(self, seq: int) -> None:
         self.under_way -= 1
         self.changed.set()
+
+    def stopped(self, stop_after: int) -> str:
+        """Why nothing more of it should run; "" if it should."""
+        if self.died and self.ran == 1:
+            return "the first letter died again"
+        return f"{self.died} of its letters died again" if self.died >= stop_after else ""
 
 
 class Replayer:
@@ -94,9 +107,7 @@ class Replayer:
             log.info("replay left", replay=replay.id)  # cancelled, or taken over by another worker
             await self._leave(run)
             return
-        stopped = f"{run.died} of its letters died again" if run.died >= replay.stop_after else ""
-        if run.died and run.taken == 1 and replay.planned > 1:
-            stopped = "the first letter died again"
+        stopped = run.stopped(replay.stop_after)
         await self._patiently(
             lambda: self._store.end_replay(replay.id, self._worker, "stopped" if stopped else "done", stopped)
         )
@@ -111,12 +122,14 @@ class Replayer:
 
     async def _carry_out(self, run: Run, replay: Replay) -> bool:
         """False once it is no longer ours."""
-        more = await self._take(run, 1)
-        if more is None or not await self._until(run, 0):
-            return False
+        more: bool | None = True
+        while more and run.alone:
+            more = await self._take(run, 1)
+            if more is None or not await self._until(run, 0):
+                return False
         began = before = self._ambient.monotonic()
         credit, speed = 0.0, min(1.0, replay.rate)
-        while more and run.died < (1 if run.taken == 1 else replay.stop_after):
+        while more and not run.stopped(replay.stop_after):
             await asyncio.sleep(max(TICK, min(LOOK, 1.0 / speed)))
             now = self._ambient.monotonic()
             # No more than a second's worth is saved up: after an outage the others do not come all at once.
@@ -131,6 +144,8 @@ class Replayer:
             more = await self._take(run, limit) if await self._until(run, MOST_AT_ONCE - limit) else None
             if more is None:
                 return False
+        if run.stopped(replay.stop_after):
+            run.lease.close()  # what of it waits in its lanes is not begun either
         return await self._until(run, 0)
 
     async def _take(self, run: Run, limit: int) -> bool | None:
@@ -140,20 +155,25 @@ class Replayer:
             return None if items is None else False
         run.taken = items[-1].seq
         done = set() if run.again else await self._patiently(lambda: self._store.done_among([item.letter for item in items]))
+        asked = [(item, self._redispatch.event(item.letter, done=item.letter.id in done, again=run.again)) for item in items]
+        begun = await self._patiently(lambda: self._store.begun([_start(run, item) for item in items]))
         run.under_way += len(items)
-        for item in items:
-            envelope = self._redispatch.event(item.letter, done=item.letter.id in done, again=run.again)
-            if isinstance(envelope, str):
-                self._record.skip(run, item, envelope)
+        for item, found in asked:
+            if isinstance(found, Refused):
+                self._record.skip(run, item, found)
             else:
-                self._submit(run, item, envelope)
+                self._submit(run, item, found, begun)
         return True
 
-    def _submit(self, run: Run, item: Item, envelope: Envelope) -> None:
+    def _submit(self, run: Run, item: Item, envelope: Envelope, begun: Mapping[str, int]) -> None:
         letter = item.letter
         delivery = Delivery(letter.body, letter.headers, f"replay:{run.id}", item.seq, run.lease, redelivered=True)
         run.lease.unsettled += 1
-        self._dispatcher.submit([self._rework(envelope, letter, delivery, run)])
+        work = self._rework(envelope, letter, delivery, run)
+        work.journal = _start(run, item)
+        if work.verdict is None:
+            count_starts([work], begun)
+        self._dispatcher.submit([work])
 
     async def _until(self, run: Run, under_way: int) -> bool:
         """Wait until no more letters than that are under way, and the backlog has room; False once it is no longer ours."""
@@ -177,8 +197,12 @@ class Replayer:
     async def _items(self, run: Run, limit: int) -> list[Item] | None:
         """The next letters; the claim begins anew with each call."""
         run.looked = self._ambient.monotonic()
-        until = datetime.fromtimestamp(self._ambient.wall(), UTC) + timedelta(seconds=CLAIM)
-        return await self._patiently(lambda: self._store.next_items(run.id, self._worker, run.taken, limit, until))
+
+        def ask() -> Awaitable[list[Item] | None]:
+            until = datetime.fromtimestamp(self._ambient.wall() + CLAIM, UTC)  # of this try: the store may have been away for long
+            return self._store.next_items(run.id, self._worker, run.taken, limit, until)
+
+        return await self._patiently(ask)
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         """The store's answer, however long it takes: letters are under way that only this run knows of."""
@@ -187,3 +211,8 @@ class Replayer:
                 return await ask()
             except StoreError:
                 await asyncio.sleep(STORE_AGAIN)
+
+
+def _start(run: Run, item: Item) -> str:
+    """Under which the starts of a letter are counted: those in this replay, and not those of which it has died."""
+    return f"{run.id}/{item.seq}"

@@ -4,46 +4,31 @@ The table is asked by name and answers with a route and the reason; dispatch and
 Everything that can be known to be wrong is refused at start, with the places in the handlers' files.
 """
 
-import inspect
-import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import msgspec
 
 from investbus.catalogue import canonical, known
 from investbus.errors import ConfigError
 from investbus.event import Event
+from investbus.registration import (
+    DEFAULT,
+    AfterDead,
+    Registration,
+    lifespan_mistakes,
+    middleware_mistakes,
+    mistakes_of,
+    place_of,
+)
 
 Handler = Callable[[Event[Any], Any], Awaitable[None]]
 Middleware = Callable[[Event[Any], Any, Handler], Awaitable[None]]
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 Kind = Literal["exact", "wildcard", "default"]
-AfterDead = Literal["continue", "park"]
 
-DEFAULT = "default"
 REMEMBERED_NAMES = 10_000  # names come from the bus: what is remembered of them is bounded
-
-
-class Registration(msgspec.Struct, frozen=True):
-    """One decorated handler, as written. None means: not said."""
-
-    names: tuple[str, ...]
-    handler: Callable[..., Any]
-    timeout: float | None = None
-    key: Callable[[Event[Any]], str | None] | None = None
-    needs: tuple[str, ...] | None = None
-    retry: Mapping[str, Any] = {}
-    dedup: bool | None = None
-    collapse: bool = False
-    after_dead: AfterDead = "continue"
-    supersede: bool = False
-
-    @property
-    def place(self) -> str:
-        """file:line of the handler, relative to the current folder where it lies inside."""
-        return place_of(self.handler)
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -86,6 +71,9 @@ class Router:
         `after_dead="park"`: when an event dies, later ones of its key are stored behind it, and run after it was replayed.
         `supersede=True`: a dead letter about an entity is obsolete once a later event about it was done.
         """
+        given: object = name
+        if callable(given):  # without parentheses nothing would be registered, and nobody told
+            raise ConfigError([f'{place_of(given)}: name the event, as in @router.on("portfolios.creation")'])
 
         def register(handler: Callable[..., Any]) -> Callable[..., Any]:
             self._registrations.append(
@@ -94,8 +82,8 @@ class Router:
                     handler=handler,
                     timeout=timeout,
                     key=key,
-                    needs=None if needs is None else tuple(needs),
-                    retry=dict(retry or {}),
+                    needs=None if needs is None else (needs,) if isinstance(needs, str) else tuple(needs),
+                    retry={} if retry is None else retry,
                     dedup=dedup,
                     collapse=collapse,
                     after_dead=after_dead,
@@ -169,6 +157,12 @@ class RouteTable:
         self._by_name: dict[str, Entry] = {}  # exact names (canonical and registered), patterns, DEFAULT
         self._matches: dict[str, Match] = {}
         mistakes = [line for one in found for line in self._add(one)]
+        for lifespan in dict.fromkeys(one.home.lifespan_of for one in found if one.home.lifespan_of is not None):
+            mistakes += (f"{place_of(lifespan)}: {mistake}" for mistake in lifespan_mistakes(lifespan))
+        for middleware in dict.fromkeys(function for one in found for function in one.middleware):
+            mistakes += (f"{place_of(middleware)}: {mistake}" for mistake in middleware_mistakes(middleware))
+        if (rest := self._by_name.get(DEFAULT)) is not None and (all_names := self._by_name.get("*.*")) is not None:
+            mistakes.append(f'{rest.place}: the default handler can never match: "*.*" takes every name, at {all_names.place}')
         if mistakes:
             raise ConfigError(mistakes)
 
@@ -198,8 +192,7 @@ class RouteTable:
 
     def _add(self, found: Found) -> Iterator[str]:
         registration = found.registration
-        mistakes = [*_name_mistakes(registration), *_handler_mistakes(registration)]
-        if mistakes:
+        if mistakes := list(mistakes_of(registration)):
             yield from (f"{registration.place}: {mistake}" for mistake in mistakes)
             return
         first = registration.names[0]
@@ -230,60 +223,6 @@ def _patterns(official: str, name: str) -> Iterator[str]:
     yield from (f"{subject}.*" for subject, _, _ in names)
     yield from (f"*.{action}" for _, _, action in names)
     yield "*.*"
-
-
-def _name_mistakes(registration: Registration) -> Iterator[str]:
-    for name in registration.names:
-        parts = name.split(".")
-        if name == DEFAULT:
-            continue
-        if len(parts) != 2 or not all(parts):
-            yield f'"{name}" can never match: the name of an event is subject.action, two parts with one dot between them'
-        elif any("*" in part and part != "*" for part in parts):
-            yield f'"{name}" can never match: * stands for a whole part, as in "portfolios.*" or "*.status-update"'
-        elif not name.isprintable() or any(len(part) > 200 for part in parts):
-            yield f"{name!r} can never match: parts have at most 200 characters and no control characters"
-
-
-def _handler_mistakes(registration: Registration) -> Iterator[str]:
-    handler = registration.handler
-    label = f"handler of {registration.names[0]}"
-    if not inspect.iscoroutinefunction(handler):
-        yield f"{label} is no async function; write: async def {getattr(handler, '__name__', 'handler')}(event, ctx)"
-        return
-    if inspect.iscoroutinefunction(registration.key):
-        yield f"{label}: key= must be a plain function of the event, not an async one"
-    if registration.after_dead not in get_args(AfterDead):
-        yield f'{label}: after_dead="{registration.after_dead}" is neither "continue" nor "park"'
-    try:
-        inspect.signature(handler).bind(None, None)
-    except TypeError:
-        yield f"{label} must take two arguments: (event, ctx)"
-    try:
-        model = model_of(handler)
-    except Exception as error:  # an annotation can hold any expression, so evaluating it can raise anything
-        yield f"{label}: its annotations cannot be read: {error}"
-        return
-    if getattr(model, "model_config", {}).get("strict"):
-        yield f"{label}: model {model.__name__} is strict, which refuses times and ids that come as JSON text; take strict off"
-
-
-def model_of(handler: Callable[..., Any]) -> Any:
-    """The model in `Event[Model]` of the handler's first argument; None where `data` stays a dict."""
-    first = next(iter(inspect.signature(handler).parameters.values()))
-    annotation = get_type_hints(handler).get(first.name)
-    if get_origin(annotation) is not Event:
-        return None
-    (model,) = get_args(annotation)
-    return None if model is dict or get_origin(model) is dict or model is Any else model
-
-
-def place_of(function: Callable[..., Any]) -> str:
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    if code is None:
-        return getattr(function, "__module__", "?")
-    path = os.path.relpath(code.co_filename)
-    return f"{code.co_filename if path.startswith('..') else path}:{code.co_firstlineno}"
 
 
 def compose(handler: Handler, middleware: Sequence[Middleware]) -> Handler:

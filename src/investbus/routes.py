@@ -6,16 +6,18 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
 
 from investbus.catalogue import canonical
 from investbus.config import Retries, RouteOverride, Settings
-from investbus.errors import ConfigError, DataInvalid
+from investbus.config_rules import retry_in_words
+from investbus.errors import ConfigError, DataInvalid, noting
 from investbus.gatehouse import Gatehouse
 from investbus.metrics import Metrics
 from investbus.plugins import near
+from investbus.registration import model_of
 from investbus.retry import RetryPolicy
-from investbus.router import Entry, RouteTable, compose, model_of
+from investbus.router import Entry, RouteTable, compose
 from investbus.work import Route
 
 T = TypeVar("T")
@@ -40,12 +42,18 @@ def overrides(settings: Settings, table: RouteTable) -> dict[str, RouteOverride]
 
 
 def build_routes(settings: Settings, table: RouteTable, gatehouse: Gatehouse, metrics: Metrics) -> dict[str, Route]:
-    """Every route by its name, states not yet set. Raises ConfigError."""
-    by_name = overrides(settings, table)
-    return {
-        entry.name: _route(settings, entry, by_name.get(entry.name, RouteOverride()), gatehouse, metrics)
-        for entry in table.entries
-    }
+    """Every route by its name, states not yet set. Raises ConfigError with the mistakes of all of them."""
+    by_name: dict[str, RouteOverride] = {}
+    routes: dict[str, Route] = {}
+    mistakes: list[str] = []
+    with noting(mistakes):
+        by_name = overrides(settings, table)
+    for entry in table.entries:
+        with noting(mistakes):
+            routes[entry.name] = _route(settings, entry, by_name.get(entry.name, RouteOverride()), gatehouse, metrics)
+    if mistakes:
+        raise ConfigError(mistakes)
+    return routes
 
 
 def timeout_of(settings: Settings, entry: Entry, override: RouteOverride) -> float:
@@ -55,12 +63,13 @@ def timeout_of(settings: Settings, entry: Entry, override: RouteOverride) -> flo
 
 def policy_of(settings: Settings, entry: Entry, override: RouteOverride) -> RetryPolicy:
     """The retry policy of a route. Raises ConfigError where the decorator's `retry=` is wrong."""
-    said = settings.retry.model_dump() | dict(entry.found.registration.retry) | override.retry.model_dump(exclude_none=True)
+    decorated = {name: value for name, value in entry.found.registration.retry.items() if value is not None}
+    said = settings.retry.model_dump() | decorated | override.retry.model_dump(exclude_none=True)
     try:
-        return RetryPolicy(**Retries.model_validate(said).model_dump())
-    except ValidationError as error:
-        lines = [f"{entry.place}: retry={'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-        raise ConfigError(lines) from None
+        return RetryPolicy(**Retries.model_validate(said, strict=True).model_dump())
+    except ValidationError as error:  # of the decorator: what the configuration says was looked at before
+        label = f"{entry.place}: handler of {entry.name}"
+        raise ConfigError([f"{label}: {retry_in_words(fault)}" for fault in error.errors()]) from None
 
 
 def parks(entry: Entry, override: RouteOverride) -> bool:
@@ -78,7 +87,7 @@ def _route(settings: Settings, entry: Entry, override: RouteOverride, gatehouse:
     supersede = _chosen(override.supersede, registration.supersede)
     if supersede and dedup is False:
         why = "the record of a later success is what makes a dead letter obsolete"
-        raise ConfigError([f"{entry.place}: supersede needs dedup: {why}"])
+        raise ConfigError([f"{entry.place}: handler of {entry.name}: supersede needs dedup: {why}"])
     return Route(
         name=entry.name,
         call=compose(registration.handler, entry.found.middleware),
@@ -89,7 +98,7 @@ def _route(settings: Settings, entry: Entry, override: RouteOverride, gatehouse:
         policy=policy_of(settings, entry, override),
         gates=tuple(gatehouse.gate(name) for name in needs),
         dedup=settings.store.dedup if dedup is None else dedup and settings.store.dedup,
-        validate=None if model is None else validator_of(model),
+        validate=None if model is None else _validator(entry, model),
         key=registration.key,
         collapse=_chosen(override.collapse, registration.collapse),
         park=parks(entry, override),
@@ -99,6 +108,15 @@ def _route(settings: Settings, entry: Entry, override: RouteOverride, gatehouse:
 
 def _chosen(configured: T | None, decorated: T) -> T:
     return decorated if configured is None else configured
+
+
+def _validator(entry: Entry, model: Any) -> Callable[[Any], Any]:
+    try:
+        return validator_of(model)
+    except PydanticUserError as error:
+        name, unread = getattr(model, "__name__", repr(model)), isinstance(error, PydanticSchemaGenerationError)
+        said = "is nothing that pydantic can read" if unread else f"is wrong: {error.message}"
+        raise ConfigError([f"{entry.place}: handler of {entry.name}: Event[{name}]: {name} {said}"]) from None
 
 
 def validator_of(model: Any) -> Callable[[Any], Any]:

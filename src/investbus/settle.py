@@ -31,6 +31,7 @@ STORE_AGAIN = 1.0  # seconds between tries of a store that fails
 # A commit costs as much for one record as for hundreds: where many come while one is written, the next waits for more.
 BUSY = 100  # records in one commit
 GATHER = 0.02  # seconds
+TOLD_FOR = 60.0  # seconds
 
 
 def settle(delivery: Delivery, counts: RouteCounts | None, ending: Ending) -> Ending:
@@ -70,9 +71,15 @@ class Settler:
         self.replayed: Callable[[Work, Outcome], None] = lambda work, outcome: None  # takes over what a replay has run
         self.flooded: Callable[[], None] = lambda: None  # the worker's: pause
         self.failing = ""  # why dead letters cannot be stored now
-        self.done_failing = ""  # why the last done records were not written
+        self._done_failure = ("", 0.0)  # why the last done records were not written, and until when that is told
         self.last_done = 0.0
         self.letters = 0  # dead letters stored by this process
+
+    @property
+    def done_failing(self) -> str:
+        """Why done records are not written now; nobody writes them again, so without new ones it is told for a while only."""
+        reason, until = self._done_failure
+        return reason if self._ambient.monotonic() < until else ""
 
     def finish(self, work: Work, outcome: Outcome) -> None:
         """Take over an event that has ended; it is settled when what must be recorded is."""
@@ -109,9 +116,9 @@ class Settler:
             try:
                 with self._metrics.stored("done"):
                     await self._store.put_done([record for _, record in ended])
-                self.done_failing = ""
+                self._done_failure = ("", 0.0)
             except StoreError as error:
-                self.done_failing = str(error)
+                self._done_failure = (str(error), self._ambient.monotonic() + TOLD_FOR)
                 log.error("done records were not written; redelivered events would run again", events=size, error=str(error))
             while ended:  # one by one: what is freed as it is settled is still in the processor's cache
                 self.settle(ended.popleft()[0], "done")

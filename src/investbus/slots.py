@@ -115,14 +115,32 @@ class Slots:
                 lane = ready.popleft()
                 self.wake()
                 await self._run(slot, lane)
-                if copy_context() != clean:
-                    # A handler left context variables behind: its successor must not see them.
+                if slot.unheard:
+                    await self._hear(slot)
+                if _left_behind(clean):
                     if not slot.surplus:
                         self._add(clean)
                     return
+
+    async def _hear(self, slot: Slot) -> None:
+        """Let a cancellation that a handler left behind end here, and not in its successor."""
+        slot.unheard = False
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            if self._leaving:
+                raise
 
     def _replace_hung(self, slot: Slot) -> None:
         if slot.lane is not None:
             slot.lane.state = "hung"
         slot.surplus = True
         self._add(copy_context())
+
+
+def _left_behind(clean: ContextVars) -> bool:
+    """Whether a handler left context variables behind: its successor must not see them."""
+    try:
+        return copy_context() != clean
+    except Exception:  # their values are the bank's, and may refuse to be compared
+        return True

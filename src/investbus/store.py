@@ -9,10 +9,10 @@ from base64 import b32encode
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from hashlib import blake2b
-from typing import Protocol
+from typing import Any, Protocol
 
 from investbus.catalogue import canonical
-from investbus.event import parse_created
+from investbus.event import Event, parse_created
 from investbus.mailbox import Mailbox
 from investbus.records import STATES, DeadLetter, Done, Filter, Group, Identity, OpenLetters, State, Try
 
@@ -109,15 +109,16 @@ def body_hash(body: bytes) -> bytes:
     return blake2b(body, digest_size=16).digest()
 
 
-def letter_id(source: str, route: str, event_id: str, body: bytes, origin: str) -> str:
+def letter_id(source: str, route: str, event: Event[Any], origin: str) -> str:
     """The dead letter's id, the same whenever this failure is met again: short enough to type, safe in a URL.
 
-    Bytes that hold no id are known by their origin alone: the same broken body that arrives twice is two letters.
+    A body may hold several events, and some of them one id: name and `created` then tell them apart. Bytes that hold no id are
+    known by their origin alone: the same broken body that arrives twice is two letters.
     """
-    texts = (source, route, event_id) if event_id else (source, origin)
+    texts = (source, route, event.id, event.name, event.created_raw) if event.id else (source, origin)
     parts = [text.encode("utf-8", "surrogatepass") for text in texts]  # total: an id may hold what UTF-8 does not
-    if event_id:
-        parts.append(body)
+    if event.id:
+        parts.append(event.raw)
     digest = blake2b(digest_size=20)
     for part in parts:
         digest.update(b"%d:" % len(part))  # else ("ab", "c") and ("a", "bc") would be one

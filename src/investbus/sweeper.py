@@ -18,13 +18,14 @@ HUNG_AFTER = 5.0  # seconds that a cancelled handler may take to end
 class Slot:
     """One attempt at a time, in one task. `deadline` is set while an attempt runs, `expired` once it was cancelled for it."""
 
-    __slots__ = ("deadline", "expired", "lane", "surplus", "task")
+    __slots__ = ("deadline", "expired", "lane", "surplus", "task", "unheard")
 
     def __init__(self, task: asyncio.Task[None]) -> None:
         self.task = task
         self.deadline: float | None = None
         self.expired = False
         self.lane: Lane | None = None
+        self.unheard = False  # a cancellation may be left over that the task has yet to hear of
         self.surplus = False  # replaced while its handler hung: ends when that does
 
     def ended(self) -> bool:
@@ -35,6 +36,7 @@ class Slot:
         self.deadline = None
         expired, self.expired = self.expired, False
         while self.task.cancelling():
+            self.unheard = True  # `uncancel` takes back the count alone
             self.task.uncancel()
         return expired
 

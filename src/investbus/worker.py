@@ -147,12 +147,12 @@ class Worker:
     # ---- taking
 
     async def _consume(self, max_events: int | None) -> None:
-        failures = 0
+        failures, opened_at = 0, float("inf")
         while not self.stopping:
             try:
                 self.waits_for = "bus"
                 await self.transport.open()
-                self._opened, self.down_reason, failures = True, "", 0
+                self._opened, self.down_reason, opened_at = True, "", self._ambient.monotonic()
                 log.info("connected", transport=self.transport.name, source=self.transport.source)
                 await self._receive(max_events)
                 await self._stop.wait()  # enough taken: what is taken must still end, on leases that stay ours
@@ -161,7 +161,9 @@ class Worker:
                 log.warning("events were held as long as the bus allows; all go back to it", reason=str(error))
                 self.down_reason, self.holding = str(error), True
             except TransportDown as error:
-                failures += 1
+                # A bus that lets us in and then refuses is no better than one that refuses at the door.
+                stayed = self._ambient.monotonic() - opened_at > RECONNECT.max
+                failures, opened_at = 1 if stayed else failures + 1, float("inf")
                 if self.down_reason != str(error):
                     log.warning("the bus is not there; trying again", transport=self.transport.name, reason=str(error))
                 self.down_reason = str(error)
@@ -299,7 +301,7 @@ class Worker:
             if not self.idle and not held:
                 self._active_at = now
                 continue
-            if max_events is not None and self.taken >= max_events:
+            if max_events is not None and self.taken >= max_events and self.idle:
                 return
             replaying = self.backed is not None and self.backed.controls.carrying
             if self.transport_reason or replaying:

@@ -108,8 +108,8 @@ def test_the_request_id_is_what_either_place_says(body: bytes, header: str | Non
         ("7", 7.0),
         (" 7 ", 7.0),
         ("-7", 0.0),
-        ("nan", 0.0),
-        ("1e9999", float("inf")),
+        ("nan", None),
+        ("1e9999", None),
         ("Thu, 01 Jan 2026 00:01:00 GMT", 60.0),
         ("Thursday, 01-Jan-26 00:01:00 GMT", 60.0),
         ("Thu Jan  1 00:01:00 2026", 60.0),
@@ -139,7 +139,7 @@ def test_a_date_without_a_zone_is_utc_wherever_the_worker_runs(monkeypatch: pyte
 )
 def test_no_retry_after_can_crash_the_reading(said: str) -> None:
     seconds = retry_after(Answer(503, {"retry-after": said}, b""), MIDNIGHT)
-    assert seconds is None or seconds >= 0
+    assert seconds is None or 0 <= seconds < float("inf")
 
 
 @settings(max_examples=300, deadline=None)

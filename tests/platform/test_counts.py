@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from investbus.errors import InvestbusError
+from investbus.metrics import MOST_OPERATIONS, OTHERS
 from investbus.platform.wire import Answer, NoAnswer
 from tests.platform.rig import OLD, Rig, Sent, never, reply, tokens, virtual
 
@@ -103,3 +104,17 @@ async def test_labels_are_templates_and_never_ids() -> None:
     for number in range(50):
         await rig.api.optimization(f"P{number}", f"O{number}")
     assert rig.statuses() == {("GET /portfolios/{portfolio_id}/optimizations/{id}/", "2xx"): 50}
+
+
+@virtual
+async def test_handlers_that_write_ids_into_templates_share_one_label_beyond_a_limit() -> None:
+    """Each label is kept, and shown at every scrape, for as long as the worker lives."""
+    rig = Rig()
+    for number in range(3 * MOST_OPERATIONS):
+        await rig.api.get(f"/portfolios/P{number}/")
+    await rig.api.get("/portfolios/P1/")
+    statuses = rig.statuses()
+    assert len(statuses) == MOST_OPERATIONS + 1
+    assert statuses["GET /portfolios/P1/", "2xx"] == 2
+    assert statuses[OTHERS, "2xx"] == 2 * MOST_OPERATIONS
+    assert rig.counted("api_request_seconds_count", operation=OTHERS) == 2 * MOST_OPERATIONS

@@ -3,11 +3,13 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from investbus.mailbox import EVERYTHING, Pause
-from investbus.store import STATES, DeadLetter, Filter, Store
+from investbus.store import STATES, DeadLetter, Filter, Store, identity_of
 from tests.stores.letters import NOON, done, letter
 from tests.stores.opened import FAR_OFF, LONG_AGO, Opened
-from tests.stores.replay_cases import ask, replay
+from tests.stores.replay_cases import ask, ended, replay
 
 
 async def exported(store: Store) -> list[DeadLetter]:
@@ -24,6 +26,21 @@ class ForgetCases(Opened):
         await store.put_dead([letter(number, state="replayed") for number in range(1200)], [])
         assert await store.forget(LONG_AGO, NOON + timedelta(seconds=1100)) == 1100
         assert await exported(store) == [letter(number, state="replayed") for number in range(1100, 1200)]
+
+    async def test_a_letter_is_kept_from_when_it_was_closed_and_not_from_when_it_died(self, store: Store) -> None:
+        by_hand, again, obsolete = letter(1), letter(2), letter(3, entity="P1")
+        await ask(store, replay(), [again, by_hand, obsolete])
+        items = await store.next_items("replay1", "w1", 0, 1, FAR_OFF) if await store.take_replay("w1", NOON, FAR_OFF) else None
+        assert items
+        await store.end_items("replay1", [ended(items[0], "done")], NOON)
+        await store.discard([by_hand.id], "", "ann", "booked by hand", datetime.now(UTC))
+        later = identity_of(obsolete.source, obsolete.name, "2999-01-01T00:00:00Z", "9")
+        later_done = msgspec.structs.replace(done(), identity=later, supersedes="P1")
+        await store.put_done([later_done])
+        await store.cancel_replay("replay1", "ann", NOON)
+        assert await store.forget(LONG_AGO, datetime.now(UTC) - timedelta(hours=1)) == 0
+        assert sorted(one.state for one in await exported(store)) == ["discarded", "replayed", "superseded"]
+        assert await store.forget(LONG_AGO, datetime.now(UTC) + timedelta(hours=1)) == 3
 
     async def test_done_records_are_forgotten_when_they_are_older(self, store: Store) -> None:
         old = [done(number) for number in range(9000) if number % 3]
@@ -55,6 +72,17 @@ class ForgetCases(Opened):
         assert [one.id for one in await store.list_replays(9)] == ["replay2"]
         assert [audit.at for audit in await store.audits(9)] == [NOON + timedelta(seconds=2)] * 2
         assert len(await store.pauses()) == 1
+
+    async def test_a_long_list_is_forgotten_in_slices(self, store: Store) -> None:
+        await store.ask_replay(replay(1), [letter(number).id for number in range(5000)])
+        await store.ask_replay(replay(2), [letter(number).id for number in range(5000, 5003)])
+        await store.cancel_replay("replay1", "ann", NOON)
+        assert await store.forget(LONG_AGO, FAR_OFF) == 0
+        assert [one.id for one in await store.list_replays(9)] == ["replay2"]
+        await store.ask_replay(replay(1), [letter(5001).id])
+        found = await store.get_replay("replay1")
+        assert found is not None
+        assert (found.planned, found.skipped) == (1, 1), "the other list is all there"
 
     async def test_starts_that_never_ended_are_forgotten_with_the_done_records(self, store: Store) -> None:
         await store.begin(["a"])

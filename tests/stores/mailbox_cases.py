@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from investbus.mailbox import EVERYTHING, Audit, Pause
+from investbus.mailbox import EVERYTHING, Audit, Pause, Replay
 from investbus.store import STATES, DeadLetter, Done, Filter, Store, body_hash, identity_of
 from tests.stores.letters import NOON, letter
 from tests.stores.opened import Opened
@@ -118,11 +118,13 @@ class MailboxCases(Opened):
 
     # ---- which letters
 
-    async def test_letters_are_selected_oldest_first_and_as_they_were_stored(self, store: Store) -> None:
-        letters = [letter(number, first_at=NOON + SECOND * (number // 4), last_at=NOON) for number in (5, 7, 6, 4, 1, 3, 0, 2)]
+    async def test_letters_are_selected_as_they_were_stored_whatever_their_clocks_say(self, store: Store) -> None:
+        order = (5, 7, 6, 4, 1, 3, 0, 2)
+        letters = [letter(number, first_at=NOON - SECOND * (number // 4), last_at=NOON) for number in order]
         await store.put_dead(letters[:3], [])
         await store.put_dead(letters[3:], [])
-        expected = [letter(number).id for number in (1, 3, 0, 2, 5, 7, 6, 4)]
+        await store.put_dead(letters[4:], [])
+        expected = [letter(number).id for number in order]
         assert await store.select_dead(Filter()) == expected
         some = [letter(number).id for number in (4, 2, 5, 9)]
         assert await store.select_dead(Filter(), some) == [one for one in expected if one in some]
@@ -148,13 +150,13 @@ class MailboxCases(Opened):
 
     # ---- keys that wait
 
-    async def test_a_key_waits_behind_its_oldest_open_or_parked_letter(self, store: Store) -> None:
+    async def test_a_key_waits_behind_its_first_open_or_parked_letter_whatever_their_clocks_say(self, store: Store) -> None:
         await store.put_dead(
             [
                 letter(0, key="P", state="replayed"),
                 letter(1, key="P", route="other"),
-                letter(3, key="P", state="parked"),
                 letter(2, key="P"),
+                letter(3, key="P", state="parked", first_at=NOON - 9 * SECOND),
                 letter(4, key="Q", state="discarded"),
             ],
             [],
@@ -170,18 +172,35 @@ class MailboxCases(Opened):
         letters = [
             letter(0, key="P"),
             letter(1, key="P", state="parked"),
-            letter(2, key="Q", state="parked", first_at=NOON),
-            letter(3, key="Q", state="parked", first_at=NOON),
+            letter(2, key="Q", state="parked"),
+            letter(3, key="Q", state="parked", first_at=NOON - 9 * SECOND),
             letter(4, key="Q", route="other"),
-            letter(5, key="R", route="other", state="parked"),
         ]
         await store.put_dead([*letters[:2], letters[3], letters[2], *letters[4:]], [])
-        assert await store.unblocked([ROUTE], 9) == [letter(3).id, letter(2).id]
-        assert await store.unblocked([ROUTE], 1) == [letter(3).id]
-        younger_open = [letter(3).id, letter(2).id, letter(5).id]  # a letter that died after they were parked holds nobody up
-        assert await store.unblocked([ROUTE, "other"], 9) == younger_open
+        free = [letter(3).id, letter(2).id]
+        assert await store.unblocked([ROUTE], 9) == free
+        assert await store.unblocked([ROUTE], 1) == free[:1]
+        assert await store.unblocked([ROUTE, "other"], 9) == free, "a letter that died after they were parked holds nobody up"
         await store.discard([letter(0).id], "", "ann", "", NOON)
-        assert await store.unblocked([ROUTE], 9) == [letter(1).id, letter(3).id, letter(2).id]
+        assert await store.unblocked([ROUTE], 9) == [letter(1).id, *free]
+
+    async def test_a_letter_that_died_by_itself_holds_up_what_was_parked_behind_it_and_not_what_was_before(
+        self, store: Store
+    ) -> None:
+        letters = [letter(number, key="P", state="open" if number == 2 else "parked") for number in range(5)]
+        await store.put_dead(letters, [])
+        assert await store.unblocked([ROUTE], 9) == [letter(0).id, letter(1).id]
+        await store.discard([letter(0).id, letter(1).id], "", "ann", "", NOON)
+        assert await store.unblocked([ROUTE], 9) == []
+
+    async def test_what_was_parked_on_a_route_that_parks_no_more_goes_on_at_once(self, store: Store) -> None:
+        letters = [letter(1, key="P", route="a.b"), *(letter(number, key="P", route="a.b", state="parked") for number in (2, 3))]
+        await store.put_dead(letters, [])
+        assert await store.unblocked(["a.b"], 9) == []
+        assert await store.unblocked([], 9) == [letter(2).id, letter(3).id]
+        assert await store.unblocked([ROUTE], 1) == [letter(2).id]
+        await store.ask_replay(Replay("r", "", "ann", NOON, "", 5.0, 3, again=False), [letter(2).id])
+        assert await store.unblocked([], 9) == [letter(3).id], "what is on its way is not asked for again"
 
     # ---- events that may kill the process
 

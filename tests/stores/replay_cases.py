@@ -2,26 +2,19 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from itertools import count
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from investbus.mailbox import Audit, Item, ItemEnd, ItemOutcome, Replay, ReplayState
+from investbus.mailbox import Audit, Item, ItemEnd, ItemOutcome, Reason, Replay, ReplayState
 from investbus.store import DeadLetter, Done, Store
 from tests.stores.letters import NOON, done, identity, letter
-from tests.stores.opened import FAR_OFF, Fresh, Opened, on_one_store
+from tests.stores.opened import FAR_OFF, Fresh, Opened
 
 SECOND = timedelta(seconds=1)
 CLAIM = 10 * SECOND
-
-ACTS = ("take", "look", "end", "cancel", "give back", "wait")
-
-examples = count()
 
 
 def replay(number: int = 1, **changes: Any) -> Replay:
@@ -219,78 +212,39 @@ class ReplayCases(Opened):
         assert await store.find_done([identity(7)]) == {}
         assert await store.get_replay("replay1") == replay(planned=2, done=1, dead=1, state="running")
 
-    async def test_what_stands_in_an_active_replay_is_neither_unblocked_nor_overtaken(self, store: Store) -> None:
+    async def test_a_key_is_not_unblocked_while_its_oldest_letter_is_on_its_way(self, store: Store) -> None:
         parked = [letter(number, key="P", state="parked") for number in range(3)]
-        await store.put_dead(parked, [])
-        await store.ask_replay(replay(), [letter(1).id])
+        await store.put_dead([*parked, letter(9, key="Q")], [])
+        await store.ask_replay(replay(), [letter(0).id, letter(9).id])
         assert await store.unblocked([letter().route], 9) == []
-        (item,) = await items_of(store)
-        await store.end_items("replay1", [ended(item)], NOON)
-        assert await store.unblocked([letter().route], 9) == []
-        await store.end_replay("replay1", "w1", "done", "")
-        assert await store.unblocked([letter().route], 9) == [one.id for one in parked]
+        item, _ = await items_of(store)
+        await store.end_items("replay1", [ended(item, "done")], NOON)
+        behind = [one.id for one in parked[1:]]
+        assert await store.unblocked([letter().route], 9) == behind, "the rest of the list is not waited for"
 
-    # ---- whatever happens
+    async def test_a_letter_that_is_skipped_may_change_its_state(self, store: Store) -> None:
+        await ask(store, replay(), [letter(1), letter(2, state="parked"), letter(3)])
+        first, second, third = await items_of(store)
+        await store.discard([letter(3).id], "", "ann", "by hand", NOON)
+        await store.end_items("replay1", [ItemEnd(third.seq, third.letter, "skipped", becomes="replayed")], NOON)
+        assert await store.get_dead(letter(3).id) == letter(3, state="discarded"), "what somebody has closed stays closed"
+        done_after_all = ItemEnd(first.seq, first.letter, "skipped", becomes="replayed")
+        await store.end_items("replay1", [done_after_all, ItemEnd(second.seq, second.letter, "skipped", becomes="open")], NOON)
+        assert await store.get_dead(letter(1).id) == letter(1, state="replayed")
+        assert await store.get_dead(letter(2).id) == letter(2)
+        assert await store.get_replay("replay1") == replay(planned=3, skipped=3, state="running")
 
-    @on_one_store
-    @given(steps=st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, 1)), max_size=40))
-    async def test_every_item_has_at_most_one_outcome_and_none_is_lost(self, store: Store, steps: list[tuple[str, int]]) -> None:
-        replay_id = f"example {next(examples)}"
-        letters = [letter(number, id=f"{replay_id} {number}") for number in range(5)]
-        await ask(store, replay(id=replay_id), letters)
-        history = _History(store, replay_id)
-        for act, worker in steps:
-            await history.act(act, worker)
-        left = await history.left()
-        assert left | set(history.ended) == {1, 2, 3, 4, 5}
-        assert not left & set(history.ended)
-        for seq, message in history.ended.items():
-            found = await store.get_dead(letters[seq - 1].id)
-            assert found is not None
-            assert found.message == message
-        row = await store.get_replay(replay_id)
-        assert row is not None
-        assert row.dead == len(history.ended)
-        await store.cancel_replay(replay_id, "ann", NOON)  # it would be the oldest one of the next example
-
-
-class _History:
-    """Two workers at one replay, and what its items have come to. Whoever says so first is right."""
-
-    def __init__(self, store: Store, replay_id: str) -> None:
-        self._store, self._id = store, replay_id
-        self._now = datetime(2025, 1, 1, tzinfo=UTC)
-        self._seen: list[list[Item]] = [[], []]  # per worker, what it has been given and not reported
-        self.ended: dict[int, str] = {}  # the message of the letter that ended it
-        self._messages = count()
-
-    async def act(self, act: str, worker: int) -> None:
-        name, until = f"w{worker}", self._now + CLAIM
-        match act:
-            case "take":
-                await self._store.take_replay(name, self._now, until)
-            case "look":
-                after = max((item.seq for item in self._seen[worker]), default=0)
-                items = await self._store.next_items(self._id, name, after, 2, until)
-                assert not {item.seq for item in items or ()} & set(self.ended)
-                self._seen[worker] += items or ()
-            case "end" if self._seen[worker]:
-                item = self._seen[worker].pop(0)
-                message = str(next(self._messages))
-                await self._store.end_items(self._id, [ended(item, "dead", message=message)], self._now)
-                self.ended.setdefault(item.seq, message)
-            case "give back":
-                await self._store.end_replay(self._id, name, "pending", "")
-            case "cancel" if len(self.ended) == 4:  # else most histories would end before they begin
-                await self._store.cancel_replay(self._id, "ann", self._now)
-            case "wait":
-                self._now += CLAIM
-
-    async def left(self) -> set[int]:
-        """The items without an outcome, by asking as a third worker; of a cancelled replay by its counts alone."""
-        taken = await self._store.take_replay("w3", FAR_OFF, FAR_OFF)
-        if taken is None:
-            return {1, 2, 3, 4, 5} - set(self.ended)
-        items = await self._store.next_items(self._id, "w3", 0, 99, FAR_OFF)
-        assert items is not None
-        return {item.seq for item in items}
+    async def test_why_items_are_not_done_is_counted_most_frequent_first(self, store: Store) -> None:
+        await ask(store, replay(), [letter(number) for number in range(6)])
+        items = await items_of(store)
+        why: list[tuple[ItemOutcome, str]] = [
+            ("done", ""), ("skipped", "no handler now"), ("dead", "Reject"), ("dead", "Reject"), ("skipped", "already done")
+        ]  # fmt: skip
+        ends = [ItemEnd(item.seq, item.letter, *end) for item, end in zip(items, why, strict=False)]
+        await store.end_items("replay1", ends, NOON)
+        assert await store.reasons("replay1") == [
+            Reason("dead", "Reject", 2, letter(2).id),
+            Reason("skipped", "already done", 1, letter(4).id),
+            Reason("skipped", "no handler now", 1, letter(1).id),
+        ]
+        assert await store.reasons("replay9") == []

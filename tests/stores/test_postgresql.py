@@ -2,20 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from investbus.errors import StoreError, UnsafeStart
 from investbus.store import Done, Filter, Identity
-from investbus.stores import open_store, postgresql_schema
+from investbus.stores import open_store, postgresql_dead, postgresql_schema
 from investbus.stores.postgresql import PostgresqlStore
 from investbus.stores.postgresql_schema import MIGRATIONS
 from tests.brokers.postgresql import PostgreSql
 from tests.stores.cases import Fresh, StoreCases
 from tests.stores.databases import emptied, execute, value
 from tests.stores.letters import done, identity, letter
+from tests.stores.opened import LONG_AGO
 
 pytestmark = pytest.mark.broker
 
@@ -180,6 +184,28 @@ async def test_a_newer_step_keeps_what_is_there(bare: str, monkeypatch: pytest.M
     await store.close()
     assert value(bare, "SELECT count(*) FROM investbus.more") == 0
     assert value(bare, "SELECT version FROM investbus.investbus_version") == len(MIGRATIONS) + 1
+
+
+async def test_letters_of_the_first_version_are_all_there_and_kept_from_when_they_died(
+    bare: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql_schema, "MIGRATIONS", MIGRATIONS[:1])
+    store = await opened(bare)
+    await store.close()
+    letters = [letter(number, key="P", state=state) for number, state in enumerate(("open", "parked", "replayed"))]
+    with psycopg.connect(bare, autocommit=True) as db:
+        for at, one in enumerate(letters):
+            row = postgresql_dead._row(one) | {"stored": at}
+            names = sql.SQL(", ").join(map(sql.Identifier, row))
+            values = sql.SQL(", ").join(map(sql.Placeholder, row))
+            db.execute(sql.SQL("INSERT INTO investbus.dead ({}) VALUES ({})").format(names, values), row)
+    monkeypatch.undo()
+    await store.open()
+    assert [one async for one in store.export_dead(Filter())] == letters
+    assert await store.blocking("P", [letter().route]) == letters[0].id
+    assert await store.forget(LONG_AGO, letters[2].last_at) == 0
+    assert await store.forget(LONG_AGO, letters[2].last_at + timedelta(microseconds=1)) == 1
+    await store.close()
 
 
 async def test_a_step_that_fails_leaves_the_database_as_it_was(bare: str, monkeypatch: pytest.MonkeyPatch) -> None:

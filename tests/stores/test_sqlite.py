@@ -6,18 +6,20 @@ import sqlite3
 import stat
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from investbus.errors import ConfigError, StoreError, UnsafeStart
 from investbus.store import Filter, Store
-from investbus.stores import open_store, sqlite_file, sqlite_schema
+from investbus.stores import open_store, sqlite_dead, sqlite_file, sqlite_replays, sqlite_schema, sqlite_waiting
 from investbus.stores.mounts import Mount
 from investbus.stores.sqlite import SqliteStore
-from investbus.stores.sqlite_done import scope
+from investbus.stores.values import scope
 from tests.stores.cases import Fresh, StoreCases
 from tests.stores.letters import done, identity, letter
+from tests.stores.opened import LONG_AGO
 
 
 class TestSqlite(StoreCases):
@@ -198,6 +200,35 @@ async def test_records_of_the_first_version_are_still_known(path: Path, monkeypa
     await store.open()
     assert await store.find_done([*rows, identity(3)]) == dict.fromkeys(rows, b"h" * 16)
     await store.close()
+
+
+async def test_letters_of_the_second_version_are_all_there_and_kept_from_when_they_died(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_schema, "MIGRATIONS", sqlite_schema.MIGRATIONS[:2])
+    db = sqlite3.connect(path, isolation_level=None)
+    sqlite_schema.migrate(db, path)
+    letters = [letter(number, key="P", state=state) for number, state in enumerate(("open", "parked", "replayed"))]
+    for one in letters:
+        row = sqlite_dead._row(one)
+        db.execute(f"INSERT INTO dead ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", list(row.values()))  # noqa: S608 - ours
+    db.close()
+    monkeypatch.undo()
+    store = SqliteStore(path)
+    await store.open()
+    assert [one async for one in store.export_dead(Filter())] == letters
+    assert await store.blocking("P", [letter().route]) == letters[0].id
+    assert await store.forget(LONG_AGO, letters[2].last_at) == 0
+    assert await store.forget(LONG_AGO, letters[2].last_at + timedelta(microseconds=1)) == 1
+    await store.close()
+
+
+@pytest.mark.parametrize("question", [sqlite_waiting.BLOCKING, sqlite_waiting.UNBLOCKED, sqlite_replays.ELSEWHERE])
+async def test_what_is_asked_while_events_flow_reads_no_table_from_end_to_end(store: SqliteStore, question: str) -> None:
+    values = {"key": "P1", "routes": "[]", "limit": 9, "number": 1}
+    plan = await store._thread.read(lambda db: db.execute(f"EXPLAIN QUERY PLAN {question}", values).fetchall())
+    tables = [row[3] for row in plan if row[3].startswith(("SCAN dead", "SCAN items", "SCAN replays"))]
+    assert all(step.endswith((" INDEX dead_parked", " INDEX replays_active")) for step in tables), "only what waits, or is active"
 
 
 async def test_a_hash_of_another_length_is_refused_since_rows_are_told_apart_by_it(store: SqliteStore) -> None:

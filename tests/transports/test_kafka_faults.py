@@ -2,11 +2,13 @@
 
 import asyncio
 import gc
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
+from structlog.testing import capture_logs
 
 from investbus.errors import TransportDown
 from investbus.transport import Message
@@ -42,8 +44,7 @@ async def test_a_broker_that_goes_and_comes_back_is_noticed_and_costs_nothing(
     ack(taken)  # nobody is there to hear of it
     unheard = asyncio.create_task(worker.publish([Message(b"lost?")]))
     await until(lambda: not worker.state().connected, within=NOTICED)
-    assert "the brokers have been silent for" in worker.state().reason
-    with pytest.raises(TransportDown):
+    with pytest.raises(TransportDown, match="refuses connections"):
         await unheard
     await until(lambda: not any("aiokafka/producer" in task for task in leftovers()), within=5.0)
     own_kafka.start()
@@ -53,6 +54,34 @@ async def test_a_broker_that_goes_and_comes_back_is_noticed_and_costs_nothing(
     assert set(after) <= {b"%d" % n for n in range(20, 25)}
     await until(lambda: worker.counts.ok == 20)
     assert (worker.counts.lost, worker.counts.error) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("away", "back", "cause"), [("kill", "start", "refuses connections"), ("pause", "resume", "does not answer")]
+)
+async def test_silence_is_told_once_with_its_cause_and_once_when_it_ends(
+    own_kafka: Broker, worker: Kafka, away: str, back: str, cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("investbus.transports.kafka_membership.PROBE_EVERY", 0.2)
+    monkeypatch.setattr("investbus.transports.kafka_membership.PROBE_WITHIN", 0.8)
+    monkeypatch.setattr("investbus.transports.kafka_security.KNOCK_WITHIN", 0.3)
+    monkeypatch.setattr("investbus.transports.kafka.PUBLISH_WITHIN", 4.0)  # some probes long
+    reason = f"Kafka broker {own_kafka.bootstrap} {cause}"
+    with capture_logs() as lines:
+        await asyncio.to_thread(getattr(own_kafka, away))
+        await until(lambda: not worker.state().connected, within=NOTICED)
+        assert re.match(re.escape(reason) + r" \(silent for \d+ s\)", worker.state().reason)
+        with pytest.raises(TransportDown, match=f"^{re.escape(reason)}$"):
+            await worker.publish([Message(b"late")])
+        getattr(own_kafka, back)()  # by the thread that a new process lives and dies with
+        await until(lambda: worker.state().connected, within=20.0)
+    told = [line for line in lines if "brokers" in line["event"]]
+    assert [(line["log_level"], line["event"]) for line in told] == [
+        ("warning", "the brokers do not answer"),
+        ("info", "the brokers answer again"),
+    ]
+    assert told[0]["reason"] == reason
+    assert told[1]["silent_for"] > told[0]["silent_for"] + 3.0
 
 
 async def test_a_broker_that_freezes_is_noticed(own_kafka: Broker, worker: Kafka) -> None:
@@ -91,11 +120,11 @@ async def test_an_open_that_is_cancelled_leaves_nothing_behind(own_kafka: Broker
 async def test_open_without_a_broker_says_where_it_knocked_and_leaves_nothing_behind(own_kafka: Broker) -> None:
     own_kafka.stop()
     bus = made(settings(own_kafka, "topic"))
-    with pytest.raises(TransportDown, match=rf"^Kafka broker {own_kafka.bootstrap} cannot be reached: "):
+    with pytest.raises(TransportDown, match=f"^Kafka broker {own_kafka.bootstrap} refuses connections$"):
         await bus.open()
-    with pytest.raises(TransportDown, match="cannot be reached"):
+    with pytest.raises(TransportDown, match="refuses connections"):
         await bus.check()
-    with pytest.raises(TransportDown, match="cannot be reached"):
+    with pytest.raises(TransportDown, match="refuses connections"):
         await bus.publish([Message(b"1")])
     with pytest.raises(TransportDown, match="not open"):
         await bus.receive(1)

@@ -9,7 +9,7 @@ import pytest
 from investbus.transport import Delivery, Message
 from investbus.transports.kafka import Kafka
 from tests.brokers.kafka import Kafka as Broker
-from tests.transports.kafka_workers import opened, settings
+from tests.transports.kafka_workers import made, opened, settings
 from tests.transports.reading import ack, bodies, nothing, take, until
 
 pytestmark = pytest.mark.broker
@@ -72,6 +72,22 @@ async def test_more_workers_than_partitions_are_joined_and_wait(kafka: Broker, s
         await until(lambda: one.state().joined and other.state().joined and owned(one) + owned(other) == 1)
         idle = other if owned(one) else one
         assert (idle.state().connected, idle.state().reason, idle.state().partitions) == (True, "", {})
+
+
+async def test_opening_and_checking_wait_for_no_rebalance(kafka: Broker, single: str) -> None:
+    chosen = settings(kafka, single)
+    async with opened(chosen, drain_cap=9.0) as one:
+        (held, *_) = taken = await take(one, 10)
+        async with opened(chosen) as other:
+            await until(lambda: held.lease.closing)  # `one` drains, and `other` waits for it
+            start = time.monotonic()
+            assert await made(chosen).check() == []
+            async with opened(chosen):
+                assert time.monotonic() - start < 4.0
+                assert not held.lease.lost
+                assert not other.state().joined
+            ack(taken)
+    assert kafka.committed(chosen.group, single) == {0: 10}
 
 
 async def test_work_that_ends_within_the_drain_is_committed_and_does_not_come_again(kafka: Broker, topic: str) -> None:

@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from confluent_kafka.admin import AdminClient
 
 from investbus import config_bus
 from investbus.errors import TransportDown, TransportRefused
@@ -99,6 +102,54 @@ async def test_a_listener_of_another_kind_is_named_as_the_reason(
     with pytest.raises(TransportDown, match=re.escape(line)):
         await made(chosen).open()
     await until(lambda: not leftovers(), within=1.0)
+
+
+async def test_a_login_at_a_listener_without_one_says_which_keys_disagree(secure_kafka: Broker, kafka: Broker) -> None:
+    chosen = login(secure_kafka, "guarded", "PLAIN", "SASL_PLAINTEXT").model_copy(update={"bootstrap_servers": [kafka.bootstrap]})
+    assert await refusal(chosen) == (
+        f"Kafka broker {kafka.bootstrap}: that listener speaks PLAINTEXT and takes no login; "
+        "name a SASL_PLAINTEXT listener, or set kafka.security.protocol to PLAINTEXT and leave out the login"
+    )
+
+
+async def test_a_session_that_the_broker_does_not_allow_is_refused_at_open(kafka: Broker, topic: str) -> None:
+    assert await refusal(settings(kafka, topic, session_timeout=7200.0)) == (
+        "kafka.session_timeout 7200 s is beyond the broker's group.min.session.timeout.ms "
+        "or group.max.session.timeout.ms (6 and 1800 s unless set there)"
+    )
+
+
+async def test_a_group_that_shares_in_another_way_is_refused_at_open(kafka: Broker, topic: str) -> None:
+    chosen = settings(kafka, topic)
+    other = AIOKafkaConsumer(
+        topic,
+        bootstrap_servers=kafka.bootstrap,
+        group_id=chosen.group,
+        auto_offset_reset="latest",
+        partition_assignment_strategy=(RangePartitionAssignor,),
+    )
+    await other.start()  # which waits for its partitions
+    try:
+        bus = made(chosen)
+        line = f'Kafka: group "{chosen.group}" has members that do not divide partitions by roundrobin'
+        with pytest.raises(TransportRefused, match=f"^{re.escape(line)}"):
+            await bus.open()
+    finally:
+        await other.stop()
+
+
+async def test_a_check_joins_no_group_and_makes_none(kafka: Broker, topic: str) -> None:
+    chosen = settings(kafka, topic)
+    known = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    assert await made(chosen).check() == []
+    assert chosen.group not in groups(known)
+    async with opened(chosen) as bus:
+        await until(lambda: bus.state().joined)
+        assert chosen.group in groups(known)
+
+
+def groups(known: AdminClient) -> set[str]:
+    return {group.group_id for group in known.list_consumer_groups(request_timeout=10.0).result(11.0).valid}
 
 
 async def test_a_topic_that_is_not_there_is_said_so(secure_kafka: Broker, kafka: Broker) -> None:

@@ -58,6 +58,23 @@ async def test_an_ack_goes_out_in_milliseconds(rabbitmq: Broker, queue: str) -> 
         assert time.monotonic() - start < 2.0
 
 
+@pytest.mark.parametrize("behind", [0, 100])
+async def test_no_ack_is_forgotten_however_many_are_written_right_before_the_end(rabbitmq: Broker, queue: str, behind: int) -> None:
+    """A hole at the front makes each of them a frame of its own; a channel passes on 33 of these, and keeps the others back."""
+    forgotten = 0
+    for _ in range(8):
+        async with opened(settings(rabbitmq, queue, prefetch=300)) as bus:
+            await bus.publish(numbered(300 + behind))
+            taken = await take(bus, 300)
+            ack(taken[1:])
+            taken[0].release()
+        left = [message.body for message in rabbitmq.take(queue)]
+        forgotten += len(left) - 1 - behind
+        assert b"0" in left
+        assert bus.counts.ok == 299
+    assert forgotten == 0
+
+
 # ---- the end of a lease
 
 
@@ -133,6 +150,23 @@ async def test_a_consumer_that_gets_nothing_although_there_is_something_gives_up
         await bus.publish(numbered(3))
         with pytest.raises(TransportDown, match=r"has 3 events, and has delivered none for 0\.5 s"):
             await asyncio.wait_for(bus.receive(1), 5.0)
+
+
+async def test_a_consumer_that_gets_nothing_beside_others_queues_up_once_more(
+    rabbitmq: Broker, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be its turn to wait, so it does not give up; but it may have been forgotten, too."""
+    monkeypatch.setattr("investbus.transports.rabbitmq_consumer.PROBE_EVERY", 0.1)
+    monkeypatch.setattr("investbus.transports.rabbitmq_consumer.STALLED_AFTER", 0.5)
+    one = settings(rabbitmq, queue, prefetch=1)
+    async with opened(one) as first, opened(one) as second, opened(settings(rabbitmq, queue)) as bus:
+        assert bus._consumer is not None
+        await bus._consumer._channel.basic_cancel(bus._consumer._consumer_tag)
+        await bus.publish(numbered(5))
+        held = await take(first, 1) + await take(second, 1)
+        assert bodies(await take(bus, 3, within=5.0)) == [b"2", b"3", b"4"]
+        assert bus.counts.leases_lost == 0
+        ack(held)
 
 
 # ---- holding

@@ -91,6 +91,20 @@ async def test_a_node_that_freezes_is_noticed_and_close_takes_no_longer_than_it_
     own_rabbitmq.resume()
 
 
+async def test_a_node_that_freezes_while_it_is_left_forgets_no_ack(own_rabbitmq: Broker, own_queue: str) -> None:
+    """It reads the acks and what comes behind them at once; each ack is a frame of its own, since the first event is unfinished."""
+    bus = made(settings(own_rabbitmq, own_queue, prefetch=300))
+    await bus.open()
+    await bus.publish(numbered(0, 300))
+    taken = await take(bus, 300)
+    ack(taken[1:])
+    taken[0].release()
+    own_rabbitmq.pause()
+    asyncio.get_running_loop().call_later(0.8, own_rabbitmq.resume)
+    await bus.close(5.0)
+    assert [message.body for message in own_rabbitmq.take(own_queue)] == [b"0"]
+
+
 async def test_a_node_that_thaws_is_connected_again_on_the_same_lease(
     own_rabbitmq: Broker, own_queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

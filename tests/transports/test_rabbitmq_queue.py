@@ -15,7 +15,7 @@ from tests.brokers.rabbitmq_settings import Options
 from tests.transports.rabbitmq_workers import leftovers, made, opened, settings
 from tests.transports.reading import ack, take
 
-DLX = {"x-dead-letter-exchange": "dlx"}
+DLX = {"x-dead-letter-exchange": "amq.fanout"}
 DEAD = "has no dead-letter exchange"
 
 
@@ -46,8 +46,9 @@ def seeing(managed: Broker, queue: str, **given: Any) -> RabbitMq:
 def test_a_quorum_queue_drops_events_at_its_limit_unless_they_go_elsewhere(
     arguments: dict[str, Any], policy: dict[str, Any], version: str, how: str
 ) -> None:
-    assert Queue("quorum", arguments, policy).drops(version) == how
-    assert Queue("classic", arguments, policy or None).drops(version) == ""
+    seen: dict[str, Any] = {"arguments": arguments, "effective_policy_definition": policy or None}
+    assert Queue("quorum", **seen).drops(version) == how
+    assert Queue("classic", **seen).drops(version) == ""
 
 
 @pytest.mark.parametrize(
@@ -64,10 +65,24 @@ def test_a_quorum_queue_drops_events_at_its_limit_unless_they_go_elsewhere(
         ({"x-consumer-timeout": 7200000}, 3600.0, ""),
         ({"x-max-length": 5}, 1.0, 'queue "q" drops its oldest events when it is full; set overflow: reject-publish by a policy'),
         ({"x-max-length": 5, "x-overflow": "reject-publish"}, 1.0, ""),
+        ({"x-message-ttl": 1000}, 1.0, ""),
+        ({"x-expires": 1000}, 1.0, 'queue "q" is gone with its events once nobody has used it for a while; unset its expires'),
     ],
 )
 def test_what_is_found_in_the_arguments_of_a_queue(arguments: dict[str, Any], hold_max: float, line: str) -> None:
-    assert Queue("quorum", arguments | DLX).findings("q", hold_max, "3.10.8") == ([line] if line else [])
+    assert Queue("quorum", arguments=arguments | DLX).findings("q", hold_max, "3.10.8") == ([line] if line else [])
+
+
+@pytest.mark.parametrize(
+    ("queue", "line"),
+    [
+        (Queue(durable=False), "is gone with its events when its node restarts (not durable); declare it anew"),
+        (Queue(auto_delete=True), "is gone with its events when its last consumer leaves (auto-delete); declare it anew"),
+        (Queue(arguments={"x-message-ttl": 1000}), "drops events that wait for too long; unset its message-ttl"),
+    ],
+)
+def test_a_queue_that_loses_events_by_its_nature_is_a_finding(queue: Queue, line: str) -> None:
+    assert queue.findings("q", 1.0, "3.10.8") == [f'queue "q" {line}']
 
 
 @pytest.mark.broker
@@ -82,6 +97,18 @@ async def test_a_queue_that_can_drop_events_refuses_the_start_and_is_a_finding(m
     assert leftovers() == []
     async with opened(settings(managed, "limited")):  # unseen it is not refused
         pass
+
+
+@pytest.mark.broker
+async def test_a_dead_letter_exchange_that_does_not_exist_is_none(managed: Broker) -> None:
+    managed.declare_queue("misled", arguments={"x-delivery-limit": 2, "x-dead-letter-exchange": "not-there"})
+    bus = seeing(managed, "misled")
+    why = 'has a dead-letter exchange "not-there" that does not exist'
+    with pytest.raises(UnsafeStart) as unsafe:
+        await bus.open()
+    assert f'queue "misled" drops an event after 2 deliveries, and {why}; declare it, then' in str(unsafe.value)
+    assert f'queue "misled" {why}; an event is dropped after 2 deliveries; declare it' in await bus.check()
+    assert leftovers() == []
 
 
 async def found(bus: RabbitMq, *findings: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from investbus.transport import Delivery, Lease
+from investbus.transports import servicebus_receiver
 from investbus.transports.servicebus import ServiceBus
 from tests.brokers.servicebus.faults import What
 from tests.brokers.servicebus.lab import ServiceBus as Namespace
@@ -248,7 +249,27 @@ async def test_a_busy_service_is_asked_again_until_it_has_confirmed(namespace: N
     assert counted(bus) == (5, 0, 0)
 
 
-async def test_what_the_service_never_confirms_is_never_counted_as_settled(namespace: Namespace) -> None:
+async def test_a_service_that_is_busy_for_longer_costs_no_lock_and_no_delivery(namespace: Namespace) -> None:
+    queue = new_queue(namespace, lock=LOCK)
+    bus = made(namespace, queue=queue, window=40)
+    await bus.publish(numbered(0, 100))
+    async with opened(bus):
+        taken = await take(bus, 40)
+        namespace.refuse(What.SETTLES, seconds=4 * LOCK)
+        ack(taken)
+        while len(taken) < 100:
+            more = await take(bus, 1)
+            ack(more)
+            taken += more
+        await until(lambda: bus.counts.ok == 100)
+    assert not any(delivery.redelivered for delivery in taken)
+    assert (counted(bus), bus.counts.leases_lost) == ((100, 0, 0), 0)
+
+
+async def test_what_the_service_never_confirms_is_never_counted_as_settled(
+    namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servicebus_receiver, "SETTLE_FOR", 1.0)
     queue = new_queue(namespace, lock=2.0)
     bus = made(namespace, queue=queue, window=3)
     await bus.publish(numbered(0, 3))

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -38,13 +38,17 @@ class State(msgspec.Struct, frozen=True):
     config: Path | None = None
     sets: tuple[str, ...] = ()
     format: Format = "text"
+    places: dict[str, str] = {}
+    """Where each key of the configuration stands, once it is loaded."""
 
 
 def settings(ctx: typer.Context) -> "Loaded":
     """The configuration in effect. Raises ConfigError."""
     from investbus.config_load import load
 
-    return load(ctx.obj.config, ctx.obj.sets, os.environ)
+    loaded = load(ctx.obj.config, ctx.obj.sets, os.environ)
+    ctx.obj.places.update(loaded.places)
+    return loaded
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,12 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for client in ("aiokafka", "aiormq", "azure", "psycopg"):
         logging.getLogger(client).addHandler(logging.NullHandler())  # what it would say on stderr, our one line says
     words = list(_hoisted(sys.argv[1:] if argv is None else argv)) or ["--help"]
+    places: dict[str, str] = {}
     try:
-        code = get_command(_app()).main(words, PROGRAM, standalone_mode=False)
+        code = get_command(_app()).main(words, PROGRAM, standalone_mode=False, obj=places)
     except typer.Abort:
         return _say(["stopped"], 1)
     except ConfigError as error:
-        return _say(error.lines, 2)
+        return _say([_placed(line, places) for line in error.lines], 2)
     except TyperException as error:
         return _say([_usage(error)], 2)
     except (TransportDown, StoreError, ApiUnavailable) as error:
@@ -74,6 +79,13 @@ def _say(lines: Sequence[str], code: int) -> int:
     for line in lines:
         print(" ".join(line.split()), file=sys.stderr)
     return code
+
+
+def _placed(line: str, places: Mapping[str, str]) -> str:
+    """A line about a key of the configuration, with the place where that stands."""
+    first = line.partition(" ")[0]
+    key = first.removesuffix(":")
+    return f"{places[key]}: {line}" if key in places and (key != first or "." in key) else line
 
 
 def _usage(error: TyperException) -> str:
@@ -134,4 +146,4 @@ def _options(
 
     These options may stand before or after the verb. Begin with: investbus demo
     """
-    ctx.obj = State(config, tuple(sets or ()), output)
+    ctx.obj = State(config, tuple(sets or ()), output, ctx.obj)

@@ -26,7 +26,7 @@ def show(
 ) -> None:
     """Print the configuration in effect, secrets as ***.
 
-    Example: investbus config show --origin -c config/kafka.yaml
+    Example: investbus config show --origin
     """
     loaded = settings(ctx)
     values = shown(loaded.settings.model_dump())

@@ -51,7 +51,7 @@ def sandbox(
 ) -> int:
     """Run only the pretend platform: its API on this machine, its events to the configured bus, until Ctrl-C.
 
-    Example: investbus sandbox --rate 10 -c config/kafka.yaml
+    Example: investbus sandbox --rate 10 --set file.path=events.ndjson
     """
     from investbus import log, process
     from investbus.demo.alone import stand_alone

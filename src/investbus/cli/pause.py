@@ -28,7 +28,10 @@ def pause(ctx: typer.Context, route: Route = None, note: Note = None) -> int:
     """
     from investbus.mailbox import Pause
 
-    held = Pause(_named(ctx, route), "operator", required(note), operator(), now())
+    name, mistake = _named(ctx, route)
+    if mistake:  # such a pause would hold nothing
+        raise ConfigError([mistake])
+    held = Pause(name, "operator", required(note), operator(), now())
 
     async def hold(store: "Store") -> None:
         await store.pause(held)
@@ -46,7 +49,7 @@ def resume(ctx: typer.Context, route: Route = None, note: Note = None) -> int:
 
     Example: investbus resume --note "mended"
     """
-    name, why = _named(ctx, route), required(note)
+    (name, mistake), why = _named(ctx, route), required(note)
 
     async def lift(store: "Store") -> "tuple[list[Pause], list[Pause]]":
         return await store.resume(name, operator(), why, now()), await store.pauses()
@@ -54,6 +57,8 @@ def resume(ctx: typer.Context, route: Route = None, note: Note = None) -> int:
     lifted, left = with_store(ctx, lift)
     for one in left:
         typer.echo(f"still paused: {one.route or 'everything'} ({one.reason}: {one.note})", err=True)
+    if mistake and not lifted:  # a pause of a route that has gone since can be ended all the same
+        raise ConfigError([mistake])
     if not lifted:
         typer.echo(f"{name or 'the worker'} was not paused", err=True)
         return NOTHING
@@ -61,17 +66,18 @@ def resume(ctx: typer.Context, route: Route = None, note: Note = None) -> int:
     return 0
 
 
-def _named(ctx: typer.Context, route: str | None) -> str:
-    """The route by its registered name. Raises ConfigError where no handler has it: such a pause would hold nothing."""
+def _named(ctx: typer.Context, route: str | None) -> tuple[str, str]:
+    """The route by its registered name; and what is wrong with it where no handler has it."""
     from investbus.assembly import route_table
     from investbus.catalogue import canonical
     from investbus.mailbox import EVERYTHING
     from investbus.plugins import near
 
     if route is None:
-        return EVERYTHING
+        return EVERYTHING, ""
     table = route_table(settings(ctx).settings)
-    if (entry := table.named(route)) is None:
-        meant = near(canonical(route), (one.name for one in table.entries))
-        raise ConfigError([f'--route: no handler is registered for "{route}"' + (f"; did you mean {meant}?" if meant else "")])
-    return entry.name
+    if (entry := table.named(route)) is not None:
+        return entry.name, ""
+    meant = near(canonical(route), (one.name for one in table.entries))
+    hint = f"; did you mean {meant}?" if meant else ""
+    return canonical(route), f'--route: no handler is registered for "{route}"{hint}'

@@ -5,28 +5,25 @@ that takes it runs the letters in its own lanes, and nothing goes back to the bu
 """
 
 import sys
-from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from investbus.cli import settings
 from investbus.cli.dlq import verbs
 from investbus.cli.filters import Wanted, filtered, words
 from investbus.cli.output import emit
+from investbus.cli.plan import plan_of
 from investbus.cli.stored import now, operator, with_store
 from investbus.errors import ConfigError
 
 if TYPE_CHECKING:
-    from investbus.mailbox import Replay
-    from investbus.redispatch import Redispatch
+    from investbus.mailbox import Reason, Replay
     from investbus.store import Filter, Store
 
 app = typer.Typer()
 runs = typer.Typer(help="Replays: what became of dead letters that were run again.")
 app.add_typer(runs, name="replays")
 
-PAGE = 500
 FOLLOW_EVERY = 0.5  # seconds
 NOTHING, STOPPED_SHORT = 1, 4
 
@@ -66,15 +63,18 @@ def replay(
         wanted = msgspec.structs.replace(wanted, state="open")
 
     async def ask(store: "Store") -> int:
-        chosen = await store.select_dead(wanted, ids)
+        chosen = await _select(store, wanted, ids)
         if not chosen:
-            typer.echo("no dead letter matches; investbus dlq list shows which there are", err=True)
             return NOTHING
         if plan or not yes:
-            planned = await _plan(store, _redispatch(ctx), chosen, again)
+            planned = await plan_of(ctx, store, wanted, chosen, again)
             if plan:
                 emit(ctx, planned)
                 return 0
+            for row in planned["not_eligible"]:
+                typer.echo(f"not eligible: {row['count']}, {row['reason']}; such as {row['sample']}", err=True)
+            if not planned["eligible"]:
+                return NOTHING
             _confirm(f"replay {planned['eligible']} of {len(chosen)} dead letters?")
         asked = _request(wanted, ids, rate, stop_after, note, again)
         await store.ask_replay(asked, chosen)
@@ -107,9 +107,8 @@ def discard(
         raise ConfigError(["dlq discard: name dead letters by their id, or choose them by a filter; all: --state open"])
 
     async def close(store: "Store") -> int:
-        chosen = await store.select_dead(wanted, ids)
+        chosen = await _select(store, wanted, ids)
         if not chosen:
-            typer.echo("no dead letter matches; investbus dlq list shows which there are", err=True)
             return NOTHING
         if not yes:
             _confirm(f"discard {len(chosen)} dead letters?")
@@ -145,14 +144,14 @@ def show(ctx: typer.Context, replay_id: Annotated[str, typer.Argument(metavar="I
     Example: investbus replays show 7f3k2m9c
     """
 
-    async def look(store: "Store") -> "Replay | None":
-        return await store.get_replay(replay_id)
+    async def look(store: "Store") -> "tuple[Replay | None, list[Reason]]":
+        return await store.get_replay(replay_id), await store.reasons(replay_id)
 
-    found = with_store(ctx, look)
+    found, reasons = with_store(ctx, look)
     if found is None:
         typer.echo(f"there is no replay {replay_id}; investbus replays list shows which there are", err=True)
         return NOTHING
-    emit(ctx, _whole(found))
+    emit(ctx, _whole(found) | {"reasons": reasons})
     return 0
 
 
@@ -180,6 +179,16 @@ def required(note: str | None) -> str:
     return note.strip()
 
 
+async def _select(store: "Store", wanted: "Filter", ids: list[str] | None) -> list[str]:
+    """Which letters the request is about; says what matches none."""
+    chosen = await store.select_dead(wanted, ids)
+    if not chosen:
+        typer.echo("no dead letter matches; investbus dlq list shows which there are", err=True)
+    elif missing := set(ids or ()).difference(chosen):
+        typer.echo(f"no dead letter matches {', '.join(sorted(missing))}", err=True)
+    return chosen
+
+
 def _request(wanted: "Filter", ids: list[str] | None, rate: float, stop_after: int, note: str, again: bool) -> "Replay":
     import secrets
 
@@ -202,33 +211,6 @@ def _chosen(wanted: "Filter", ids: list[str] | None) -> str:
     return " ".join((*said, words(wanted)))
 
 
-def _redispatch(ctx: typer.Context) -> "Redispatch":
-    from investbus.assembly import route_table
-    from investbus.plugins import load_dialect
-    from investbus.redispatch import Redispatch
-
-    chosen = settings(ctx).settings
-    return Redispatch(load_dialect(chosen.dialect), route_table(chosen))
-
-
-async def _plan(store: "Store", redispatch: "Redispatch", ids: list[str], again: bool) -> dict[str, Any]:
-    """What would run by route, and what would not by reason; each with one letter to look at."""
-    routes, reasons, samples = Counter[str](), Counter[str](), dict[str, str]()
-    for start in range(0, len(ids), PAGE):
-        letters = [letter for one in ids[start : start + PAGE] if (letter := await store.get_dead(one)) is not None]
-        done = set() if again else await store.done_among(letters)
-        for letter in letters:
-            found = redispatch.event(letter, done=letter.id in done, again=again)
-            (reasons if isinstance(found, str) else routes)[found if isinstance(found, str) else letter.route] += 1
-            samples.setdefault(found if isinstance(found, str) else letter.route, letter.id)
-    return {
-        "planned": len(ids),
-        "eligible": routes.total(),
-        "routes": [{"route": name, "count": count, "sample": samples[name]} for name, count in routes.most_common()],
-        "not_eligible": [{"reason": why, "count": count, "sample": samples[why]} for why, count in reasons.most_common()],
-    }
-
-
 def _confirm(question: str) -> None:
     if not sys.stdin.isatty():
         raise ConfigError(["--yes: missing; without a terminal there is nobody to ask"])
@@ -249,13 +231,19 @@ async def _follow(ctx: typer.Context, store: "Store", replay_id: str, seconds: f
         bar = progress.add_task("pending", total=None, said="")
         try:
             async with asyncio.timeout(seconds):
-                while (now_at := await _found(store, replay_id)).state in ACTIVE:
+                while True:
+                    now_at = await _found(store, replay_id)
                     ended = now_at.done + now_at.dead + now_at.skipped
                     said = f"{now_at.done} done, {now_at.dead} dead, {now_at.skipped} skipped"
                     progress.update(bar, description=now_at.state, total=now_at.planned, completed=ended, said=said)
+                    if now_at.state not in ACTIVE:
+                        break
                     await asyncio.sleep(FOLLOW_EVERY)
         except TimeoutError:
             now_at = await _found(store, replay_id)
+        except asyncio.CancelledError:  # Ctrl-C
+            typer.echo(f"the replay goes on: investbus replays show {replay_id}, or cancel {replay_id}", err=True)
+            raise
     emit(ctx, _row(now_at))
     if now_at.state in ACTIVE:
         typer.echo(f"it has not ended within {seconds:g} s, and goes on: investbus replays show {replay_id}", err=True)

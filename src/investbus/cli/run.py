@@ -1,5 +1,6 @@
 """`run`, `check`, `routes` and `send`: the worker, and what one does before it runs."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +30,7 @@ def run(
 ) -> int:
     """Run the worker until SIGTERM.
 
-    Example: investbus run -c config/kafka.yaml
+    Example: investbus run --until-idle 30
     """
     from investbus import log, process
 
@@ -45,31 +46,29 @@ def check(
 ) -> int:
     """Check configuration, handlers, routes and timings; exit 1 if there are findings.
 
-    Example: investbus check --connect -c config/kafka.yaml
+    Example: investbus check --connect
     """
     import asyncio
 
-    from investbus import check as checks
-    from investbus.assembly import make_store, make_transport, route_table
-    from investbus.routes import overrides
+    from investbus.check import report
+    from investbus.errors import UnsafeStart
 
-    loaded = settings(ctx).settings
-    table, transport = route_table(loaded), make_transport(loaded)
-    store = make_store(loaded)
-    overrides(loaded, table)
-    findings = list(checks.offline(loaded, table))
-    if connect:
-        findings += asyncio.run(checks.connected(loaded, transport, store))
+    found = asyncio.run(report(settings(ctx).settings, connect))
     if ctx.obj.format == "json":
-        emit(ctx, {"findings": findings, "guarantees": dict(transport.guarantees), "routes": len(table.entries)})
+        emit(ctx, {"findings": found.findings, "guarantees": found.guarantees, "routes": found.routes})
     else:
-        for name, promise in transport.guarantees.items():
+        for name, promise in found.guarantees.items():
             print(f"{name}: {promise}")
-        for line in findings:
+        for line in found.findings:
             print(f"finding: {line}")
         hint = "" if connect else "; --connect also asks the other side"
-        print(f"routes: {len(table.entries)}, findings: {len(findings)}{hint}")
-    return 1 if findings else 0
+        print(f"routes: {found.routes}, findings: {len(found.findings)}{hint}", flush=True)
+    if found.failures:
+        *others, last = sorted(found.failures, key=lambda failure: isinstance(failure, UnsafeStart))
+        for failure in others:
+            print(" ".join(str(failure).split()), file=sys.stderr)
+        raise last
+    return 1 if found.findings else 0
 
 
 @app.command()
@@ -137,6 +136,8 @@ def send(
     if (name is None) == (raw is None):
         raise ConfigError(["send: name an event, or give --raw FILE; one of the two"])
     if raw is not None:
+        if data != "{}" or event_id is not None or created is not None:
+            raise ConfigError(["send: --raw FILE is a whole message; leave out --data, --id and --created"])
         messages = [sending.raw_message(raw)] * count
     else:
         assert name is not None

@@ -10,7 +10,7 @@ from random import Random
 import msgspec
 
 from investbus import log
-from investbus.assembly import Assembled, assembled, make_store, make_transport, route_table
+from investbus.assembly import Assembled, assembled, pieces
 from investbus.config import Log
 from investbus.demo.feed import Feed
 from investbus.demo.folder import Folder
@@ -53,7 +53,7 @@ async def staged(folder: Folder, shown: Shown) -> AsyncIterator[Stage]:
     async with Platform(world) as platform:
         settings = folder.furnish(platform.url)
         _log_to(folder, settings.log)
-        table, transport, store = route_table(settings), make_transport(settings), make_store(settings)
+        table, transport, store = pieces(settings)
         plan = Plan(world, events(world, Random(SEED), mischief=MISCHIEF))
         async with assembled(settings, table, transport, store) as parts:
             yield Stage(platform, parts, plan, Feed(plan, transport, shown.say))

@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -30,7 +31,8 @@ def retry_after(answer: Answer, now: float) -> float | None:
     """Seconds from now (unix time) until the platform wants to be asked again; None if it does not say."""
     said = answer.headers.get("retry-after", "").strip()
     with suppress(ValueError):
-        return max(0.0, float(said))
+        seconds = float(said)
+        return max(0.0, seconds) if isfinite(seconds) else None
     with suppress(ValueError, OverflowError, IndexError):  # what email.utils raises for dates that are none
         at = parsedate_to_datetime(said)
         at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)

@@ -134,8 +134,7 @@ class Client:
         except NoAnswer as error:
             raise ApiUnavailable(f"{operation}: {error}") from None
         finally:
-            self._metrics.api_requests.labels(operation, status).inc()
-            self._metrics.api_seconds.labels(operation).observe(self._ambient.monotonic() - started)
+            self._metrics.called(operation, status, self._ambient.monotonic() - started)
         if answer.status < 500 and answer.status not in (*REFUSED, 429):
             self._answered()
         return answer

@@ -1,11 +1,11 @@
 """A store that forgets when the process ends: for tests of handlers, which need the rules and not the disk."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
 
-from investbus.mailbox import ACTIVE, Audit, Item, ItemEnd, ItemOutcome, Pause, PauseReason, Replay, ReplayState
+from investbus.mailbox import ACTIVE, Audit, Item, ItemEnd, ItemOutcome, Pause, PauseReason, Reason, Replay, ReplayState
 from investbus.store import DeadLetter, Done, Filter, Group, Identity, OpenLetters, body_hash, identity_of, obsolete
 
 WAITING = ("open", "parked")
@@ -17,7 +17,7 @@ class MemoryReplay:
     def __init__(self, replay: Replay, letters: Sequence[str]) -> None:
         self.row = replay
         self.letters = dict(enumerate(dict.fromkeys(letters), start=1))
-        self.ended: set[int] = set()
+        self.ended: dict[int, tuple[ItemOutcome, str]] = {}
         self.worker = ""
         self.until: datetime | None = None
 
@@ -29,8 +29,8 @@ class MemoryReplay:
     def left(self) -> list[str]:
         return [letter_id for seq, letter_id in self.letters.items() if seq not in self.ended]
 
-    def end(self, seq: int, outcome: ItemOutcome) -> None:
-        self.ended.add(seq)
+    def end(self, seq: int, outcome: ItemOutcome, reason: str) -> None:
+        self.ended[seq] = outcome, reason
         self.row = replace(self.row, **{outcome: getattr(self.row, outcome) + 1})
 
 
@@ -117,7 +117,7 @@ class MemoryStore:
     # ---- dead letters, as operators and parking routes ask for them
 
     async def select_dead(self, wanted: Filter, ids: Sequence[str] | None = None) -> list[str]:
-        return [letter.id for letter in _oldest_first(self._matching(wanted)) if ids is None or letter.id in ids]
+        return [letter.id for letter in self._matching(wanted) if ids is None or letter.id in ids]
 
     async def discard(self, ids: Sequence[str], wanted: str, who: str, note: str, at: datetime) -> int:
         found = [letter for letter in map(self.dead.get, set(ids)) if letter is not None and letter.state in WAITING]
@@ -132,17 +132,21 @@ class MemoryStore:
 
     async def blocking(self, key: str, routes: Sequence[str]) -> str | None:
         waiting = (one for one in self.dead.values() if one.key == key and one.route in routes and one.state in WAITING)
-        return next((letter.id for letter in _oldest_first(waiting)), None)
+        return next((letter.id for letter in waiting), None)
 
     async def unblocked(self, routes: Sequence[str], limit: int) -> list[str]:
-        ours = [letter for letter in self.dead.values() if letter.route in routes]
-        active = {letter_id for replay in self.replays.values() if replay.active for letter_id in replay.letters.values()}
-        held = {letter.key for letter in ours if letter.id in active}
+        on_its_way = {letter_id for replay in self.replays.values() if replay.active for letter_id in replay.left}
+        seen: set[str] = set()
+        held: set[str] = set()
         free = []
-        for letter in _oldest_first(ours):
-            if letter.state == "open":
-                held.add(letter.key)
-            elif letter.state == "parked" and letter.key not in held:
+        for letter in self.dead.values():
+            if letter.state in WAITING and letter.route in routes:
+                oldest = letter.key not in seen
+                seen.add(letter.key)
+                if letter.state == "open" or (oldest and letter.id in on_its_way):
+                    held.add(letter.key)
+            may_go = letter.key not in held if letter.route in routes else letter.id not in on_its_way
+            if letter.state == "parked" and may_go:
                 free.append(letter.id)
         return free[:limit]
 
@@ -155,7 +159,7 @@ class MemoryStore:
         asked.row = replace(replay, planned=len(asked.letters))
         elsewhere = {letter_id for other in self.replays.values() if other.active for letter_id in other.left}
         for seq in [seq for seq, letter_id in asked.letters.items() if letter_id in elsewhere]:
-            asked.end(seq, "skipped")
+            asked.end(seq, "skipped", "it stands in another replay")
         self.replays[replay.id] = asked
         self._note(replay.at, replay.who, "replay", replay.note, replay.wanted, len(asked.letters))
 
@@ -180,7 +184,7 @@ class MemoryStore:
                 if letter_id in self.dead:
                     items.append(Item(seq, self.dead[letter_id]))
                 else:
-                    replay.end(seq, "skipped")
+                    replay.end(seq, "skipped", "the letter was forgotten")
         return items
 
     async def end_items(self, replay_id: str, ends: Sequence[ItemEnd], at: datetime) -> None:
@@ -190,13 +194,15 @@ class MemoryStore:
         for end in ends:
             if end.seq in replay.ended:
                 continue
-            replay.end(end.seq, end.outcome)
+            replay.end(end.seq, end.outcome, end.reason)
             letter_id = replay.letters[end.seq]
             stored = self.dead.get(letter_id, end.letter)
             if end.outcome == "done":
                 self.dead[letter_id] = replace(stored, state="replayed")
             elif end.outcome == "dead":
                 self.dead[letter_id] = replace(end.letter, id=letter_id, first_at=stored.first_at)
+            elif end.becomes is not None and stored.state in WAITING:
+                self.dead[letter_id] = replace(stored, state=end.becomes)
             if end.record is not None:
                 self._put([end.record])
 
@@ -221,6 +227,14 @@ class MemoryStore:
     async def get_replay(self, replay_id: str) -> Replay | None:
         replay = self.replays.get(replay_id)
         return None if replay is None else replay.row
+
+    async def reasons(self, replay_id: str) -> list[Reason]:
+        letters: dict[tuple[ItemOutcome, str], list[str]] = {}
+        if (replay := self.replays.get(replay_id)) is not None:
+            for seq, end in replay.ended.items():
+                letters.setdefault(end, []).append(replay.letters[seq])
+        rows = [Reason(*end, len(some), min(some)) for end, some in letters.items() if end[0] != "done"]
+        return sorted(rows, key=lambda row: (-row.count, row.outcome, row.reason))
 
     # ---- events that may kill the process, and who did what
 
@@ -260,10 +274,6 @@ class MemoryStore:
 
     def _note(self, at: datetime, who: str, action: str, note: str, wanted: str, count: int) -> None:
         self.audit.append(Audit(at, who, action, note, wanted, count))
-
-
-def _oldest_first(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
-    return sorted(letters, key=lambda letter: letter.first_at)
 
 
 def _fits(letter: DeadLetter, wanted: Filter) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
-from investbus.mailbox import Audit, Item, ItemEnd, Pause, Replay, ReplayState
+from investbus.mailbox import Audit, Item, ItemEnd, Pause, Reason, Replay, ReplayState
 from investbus.store import DeadLetter, Done, Filter, Group, Identity, OpenLetters
 from investbus.stores import (
     postgresql_crash,
@@ -26,7 +26,7 @@ from investbus.stores import (
 from investbus.stores.postgresql_line import Job, Line
 from investbus.stores.postgresql_schema import Connection
 from investbus.stores.postgresql_url import address
-from investbus.stores.sqlite_text import micros
+from investbus.stores.values import micros
 
 Result = TypeVar("Result")
 
@@ -69,7 +69,7 @@ class PostgresqlStore:
 
     async def put_dead(self, letters: Sequence[DeadLetter], done: Sequence[Done]) -> None:
         async def both(db: Connection) -> None:
-            await postgresql_dead.put(db, letters, _now())
+            await postgresql_dead.put(db, letters)
             await postgresql_done.put(db, done, _now())
 
         await self._events.call(_together(both))
@@ -101,8 +101,10 @@ class PostgresqlStore:
         while dropped := await self._questions.call(lambda db: postgresql_dead.forget(db, micros(dead_before))):
             forgotten += dropped
 
+        while await self._questions.call(lambda db: postgresql_replays.forget(db, micros(dead_before))):
+            pass
+
         async def the_rest(db: Connection) -> None:
-            await postgresql_replays.forget(db, micros(dead_before))
             await postgresql_pauses.forget(db, micros(dead_before))
             await postgresql_crash.forget(db, micros(done_before))
 
@@ -126,7 +128,7 @@ class PostgresqlStore:
 
     async def discard(self, ids: Sequence[str], wanted: str, who: str, note: str, at: datetime) -> int:
         async def noted(db: Connection) -> int:
-            if count := await postgresql_dead.discard(db, ids):
+            if count := await postgresql_dead.discard(db, ids, micros(at)):
                 await postgresql_pauses.note(db, Audit(at, who, "discard", note, wanted, count))
             return count
 
@@ -166,6 +168,9 @@ class PostgresqlStore:
 
     async def get_replay(self, replay_id: str) -> Replay | None:
         return await self._questions.call(lambda db: postgresql_replays.get(db, replay_id))
+
+    async def reasons(self, replay_id: str) -> list[Reason]:
+        return await self._questions.call(lambda db: postgresql_replays.reasons(db, replay_id))
 
     async def begin(self, starts: Sequence[str]) -> None:
         await self._events.call(lambda db: postgresql_crash.begin(db, starts, _now()))

@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from investbus.store import DeadLetter, Done, Filter, Group, OpenLetters, Try, obsolete
+from investbus.store import STATES, DeadLetter, Done, Filter, Group, OpenLetters, State, Try, obsolete
 from investbus.stores.postgresql_schema import Connection
 from investbus.stores.postgresql_text import columns, storable, storables
-from investbus.stores.sqlite_text import micros, time_of
+from investbus.stores.values import micros, time_of
 
 # ruff: noqa: S608 - the statements are put together from constants and the names of our own struct
 
@@ -33,22 +33,26 @@ CONDITIONS = {
     "state": "state = %(state)s",
 }
 
-# An item that has ended counts too: what stands behind its letter is next in the same list.
+# An item that has come to something asks for its letter no more.
 IN_ACTIVE_REPLAY = (
     "SELECT 1 FROM items JOIN replays ON replays.number = items.replay"
-    " WHERE items.letter = dead.id AND replays.state IN ('pending', 'running')"
+    " WHERE items.letter = dead.id AND items.outcome IS NULL AND replays.state IN ('pending', 'running')"
 )
 
 FIELDS = DeadLetter.__struct_fields__
 SELECT = f"SELECT {', '.join(FIELDS)} FROM dead"
-INSERT = f"INSERT INTO dead (stored, {', '.join(FIELDS)}) VALUES (%(stored)s, {', '.join(f'%({field})s' for field in FIELDS)})"
-RENEWED = ", ".join(f"{field} = excluded.{field}" for field in FIELDS if field not in ("id", "first_at"))
+# Letters of one call lie a microsecond apart, in its order, by the server's clock: that of replicas may differ. `since` is when a
+# letter came to the state that it has.
+STORED = "(extract(epoch FROM transaction_timestamp()) * 1000000)::bigint + %(nth)s"
+VALUES = ", ".join(f"%({field})s" for field in FIELDS)
+INSERT = f"INSERT INTO dead (stored, since, {', '.join(FIELDS)}) VALUES ({STORED}, %(last_at)s, {VALUES})"
+RENEWED = ", ".join(f"{field} = excluded.{field}" for field in ("since", *FIELDS) if field not in ("id", "first_at"))
 PUT = f"{INSERT} ON CONFLICT (id) DO UPDATE SET {RENEWED}, first_at = excluded.first_at WHERE dead.state NOT IN ('open', 'parked')"
 REPLACE = f"{INSERT} ON CONFLICT (id) DO UPDATE SET {RENEWED}"
 
 DISCARD = """WITH chosen AS (
         SELECT id FROM dead WHERE id = ANY(%s) AND state IN ('open', 'parked') ORDER BY id FOR UPDATE
-    ) UPDATE dead SET state = 'discarded' FROM chosen WHERE dead.id = chosen.id"""
+    ) UPDATE dead SET state = 'discarded', since = %s FROM chosen WHERE dead.id = chosen.id"""
 OF_ENTITIES = "SELECT id, entity, route, name, created FROM dead WHERE entity = ANY(%s) AND entity <> '' AND state = 'open'"
 
 GROUPS = """SELECT route, error, place, count(*), min(first_at), max(last_at), max(CASE WHEN newest THEN id END) FROM (
@@ -56,30 +60,33 @@ GROUPS = """SELECT route, error, place, count(*), min(first_at), max(last_at), m
     FROM dead WHERE {where}
     ) AS letters GROUP BY route, error, place ORDER BY count(*) DESC, max(last_at) DESC, route, error, place"""
 
-# A parked letter waits behind a dead one of its key and has never been handled: it must not be forgotten either.
+# A parked letter waits behind a dead one of its key and has never been handled: it must not be forgotten either. None was closed
+# before it died, and by that there is an index.
 FORGET = f"""DELETE FROM dead WHERE ctid IN (
-    SELECT ctid FROM dead WHERE state IN ('replayed', 'discarded', 'superseded') AND last_at < %s
-    AND NOT EXISTS ({IN_ACTIVE_REPLAY}) LIMIT %s FOR UPDATE SKIP LOCKED)"""
+    SELECT ctid FROM dead WHERE state IN ('replayed', 'discarded', 'superseded') AND last_at < %(before)s AND since < %(before)s
+    AND NOT EXISTS ({IN_ACTIVE_REPLAY}) LIMIT %(most)s FOR UPDATE SKIP LOCKED)"""
 
 
-async def put(db: Connection, letters: Iterable[DeadLetter], at: int) -> None:
-    await _write(db, PUT, [_row(letter) for letter in letters], at)
+async def put(db: Connection, letters: Iterable[DeadLetter]) -> None:
+    await _write(db, PUT, [_row(letter) for letter in letters])
 
 
-async def replace(db: Connection, letters: Mapping[str, DeadLetter], at: int) -> None:
+async def replace(db: Connection, letters: Mapping[str, DeadLetter]) -> None:
     """Letters by the id of the stored one whose place they take: they have died again."""
-    await _write(db, REPLACE, [_row(letter) | {"id": letter_id} for letter_id, letter in letters.items()], at)
+    await _write(db, REPLACE, [_row(letter) | {"id": letter_id} for letter_id, letter in letters.items()])
 
 
-async def replayed(db: Connection, ids: Sequence[str]) -> None:
-    await db.execute("UPDATE dead SET state = 'replayed' WHERE id = ANY(%s)", [list(ids)])
+async def become(db: Connection, ids: Sequence[str], state: State, at: int, among: Sequence[State] = STATES) -> None:
+    """Those that are in one of the states `among`."""
+    sql = "UPDATE dead SET state = %s, since = %s WHERE id = ANY(%s) AND state = ANY(%s)"
+    await db.execute(sql, [state, at, list(ids), list(among)])
 
 
-async def discard(db: Connection, ids: Sequence[str]) -> int:
-    return (await db.execute(DISCARD, [storables(list(ids))])).rowcount
+async def discard(db: Connection, ids: Sequence[str], at: int) -> int:
+    return (await db.execute(DISCARD, [storables(list(ids)), at])).rowcount
 
 
-async def supersede(db: Connection, done: Sequence[Done]) -> None:
+async def supersede(db: Connection, done: Sequence[Done], at: int) -> None:
     """Close the open letters that these records make obsolete."""
     by_entity: dict[str, list[Done]] = {}
     for one in done:
@@ -87,7 +94,8 @@ async def supersede(db: Connection, done: Sequence[Done]) -> None:
     cursor = await db.execute(f"{OF_ENTITIES} ORDER BY id FOR UPDATE", [list(by_entity)])
     rows = await cursor.fetchall()
     gone = [letter_id for letter_id, entity, *event in rows if any(obsolete(one, *event) for one in by_entity[entity])]
-    await db.execute("UPDATE dead SET state = 'superseded' WHERE id = ANY(%s)", [gone])
+    if gone:
+        await become(db, gone, "superseded", at)
 
 
 async def lock(db: Connection, ids: Sequence[str], entities: Sequence[str]) -> None:
@@ -123,7 +131,7 @@ async def select(db: Connection, wanted: Filter, ids: Sequence[str] | None) -> l
     if ids is not None:
         where += " AND id = ANY(%(ids)s)"
         values["ids"] = storables(list(ids))
-    cursor = await db.execute(f"SELECT id FROM dead WHERE {where} ORDER BY first_at, stored, id", values)
+    cursor = await db.execute(f"SELECT id FROM dead WHERE {where} ORDER BY stored, id", values)
     return [row[0] for row in await cursor.fetchall()]
 
 
@@ -143,13 +151,13 @@ async def still_open(db: Connection) -> dict[str, OpenLetters]:
 
 
 async def forget(db: Connection, before: int) -> int:
-    """Drop one slice of the closed letters that are older than `before` and that no active replay will ask for; how many."""
-    return (await db.execute(FORGET, [before, SLICE])).rowcount
+    """Drop one slice of the letters that were closed before `before` and that no active replay will ask for; how many."""
+    return (await db.execute(FORGET, {"before": before, "most": SLICE})).rowcount
 
 
-async def _write(db: Connection, statement: str, rows: Sequence[dict[str, Any]], at: int) -> None:
-    """Letters of one call lie a microsecond apart, in the order of the call, whatever the order in which they are locked."""
-    rows = sorted((row | {"stored": at + place} for place, row in enumerate(rows)), key=lambda row: row["id"])
+async def _write(db: Connection, statement: str, rows: Sequence[dict[str, Any]]) -> None:
+    """In the order of their ids, which is that of the locks."""
+    rows = sorted((row | {"nth": nth} for nth, row in enumerate(rows)), key=lambda row: row["id"])
     async with db.cursor() as cursor:
         await cursor.executemany(statement, rows)  # psycopg sends them all at once
 

@@ -13,7 +13,7 @@ from investbus.store import DeadLetter, Done, Identity, body_hash, identity_of
 from investbus.stores.postgresql_dead import supersede
 from investbus.stores.postgresql_schema import Connection
 from investbus.stores.postgresql_text import storable
-from investbus.stores.sqlite_done import scope
+from investbus.stores.values import scope
 
 SLICE = 2000  # rows forgotten in one transaction
 
@@ -70,7 +70,7 @@ async def put(db: Connection, done: Sequence[Done], at: int) -> None:
     """The last content of an identity is the one that is known again. One statement unless something is superseded."""
     given = {(key := _key(row.identity)): _Given(*key, row.body_hash, row.outcome) for row in done}
     if any(row.supersedes for row in done):
-        await supersede(db, done)
+        await supersede(db, done, at)
     await db.execute(PUT, [at, _encode(list(given.values())).decode()])
 
 

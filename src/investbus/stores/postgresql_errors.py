@@ -3,9 +3,11 @@
 Only the first line of the server's own words is repeated: details of an error may hold what is in a row.
 """
 
+import re
+
 import psycopg
 
-from investbus.errors import ConfigError, StoreError, UnsafeStart
+from investbus.errors import ConfigError, StoreError, StoreRefused, UnsafeStart
 
 LONGEST = 500  # characters; several hosts that cannot be reached say much
 
@@ -23,6 +25,12 @@ MEANING = {  # by SQLSTATE
 }
 
 
+REFUSALS = ("28000", "28P01", "3D000", "42501")  # login, database, right
+SAID_AT_LOGIN = re.compile(  # libpq does not hand on the SQLSTATE of a login that failed
+    r'authentication failed|pg_hba\.conf|(role|database) "[^"]*" does not exist|not permitted to log in|denied for database'
+)
+
+
 def explained(error: Exception, place: str) -> StoreError | UnsafeStart:
     """`error` as one line for people."""
     if isinstance(error, StoreError | UnsafeStart):
@@ -35,7 +43,12 @@ def explained(error: Exception, place: str) -> StoreError | UnsafeStart:
         text = f"{error.filename or ''}: {error.strerror or error}".removeprefix(": ")
     else:
         text = f"{type(error).__name__}: {error}"
-    return StoreError(f"store {place}: {' '.join(text.split())[:LONGEST]}")
+    said = f"store {place}: {' '.join(text.split())[:LONGEST]}"
+    return StoreRefused(said) if isinstance(error, psycopg.Error) and _is_refusal(error) else StoreError(said)
+
+
+def _is_refusal(error: psycopg.Error) -> bool:
+    return error.sqlstate in REFUSALS or (error.sqlstate is None and SAID_AT_LOGIN.search(str(error)) is not None)
 
 
 def _of_psycopg(error: psycopg.Error) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from investbus.mailbox import Audit, Pause
 from investbus.stores.postgresql_schema import Connection
 from investbus.stores.postgresql_text import columns, storable
-from investbus.stores.sqlite_text import time_of
+from investbus.stores.values import time_of
 
 PAUSE = """INSERT INTO pauses (route, reason, note, who, at) VALUES (%(route)s, %(reason)s, %(note)s, %(who)s, %(at)s)
     ON CONFLICT (route, reason) DO UPDATE SET note = excluded.note, who = excluded.who, at = excluded.at"""

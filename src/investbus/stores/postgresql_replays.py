@@ -1,7 +1,7 @@
 """Replays: a frozen list, who holds it, and what each item has come to.
 
-Two workers that ask at the same moment are told different things, because who changes a replay has its row locked first. Time is
-what the caller says: a claim ends by the clock that began it.
+Two workers that ask at the same moment are told different things, because who changes a replay has its row locked first. Claims are
+kept by the server's clock: by those of two replicas that are apart, one would take what the other still holds.
 """
 
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 
-from investbus.mailbox import Audit, Item, ItemEnd, Replay, ReplayState
+from investbus.mailbox import Audit, Item, ItemEnd, Reason, Replay, ReplayState
 from investbus.stores import postgresql_dead, postgresql_done
 from investbus.stores.postgresql_pauses import note
-from investbus.stores.postgresql_schema import Connection
+from investbus.stores.postgresql_schema import AHEAD, Connection
 from investbus.stores.postgresql_text import columns, storable, storables
-from investbus.stores.sqlite_text import micros, time_of
+from investbus.stores.values import micros, time_of
 
 # ruff: noqa: S608 - the statements are put together from constants and the names of our own structs
 
@@ -26,11 +26,12 @@ SELECT = f"SELECT {', '.join(FIELDS)} FROM replays"
 ASK = f"""INSERT INTO replays ({", ".join(FIELDS)}) VALUES ({", ".join(f"%({field})s" for field in FIELDS)})
     ON CONFLICT (id) DO NOTHING RETURNING number"""
 LIST = "INSERT INTO items (replay, seq, letter) SELECT %s, seq, id FROM unnest(%s::text[]) WITH ORDINALITY AS listed (id, seq)"
-TAKE = f"""UPDATE replays SET state = 'running', worker = %(worker)s, claimed = %(until)s WHERE number = (
-        SELECT number FROM replays WHERE state IN ('pending', 'running') AND (worker IN ('', %(worker)s) OR claimed <= %(now)s)
+TAKE = f"""UPDATE replays SET state = 'running', worker = %(worker)s, claimed = %(until)s + {AHEAD} WHERE number = (
+        SELECT number FROM replays
+        WHERE state IN ('pending', 'running') AND (worker IN ('', %(worker)s) OR claimed <= %(now)s + {AHEAD})
         AND NOT id = ANY(%(besides)s) ORDER BY at, number LIMIT 1 FOR UPDATE SKIP LOCKED
     ) RETURNING {", ".join(FIELDS)}"""
-RENEW = "UPDATE replays SET claimed = %s WHERE id = %s AND worker = %s AND state = 'running' RETURNING number"
+RENEW = f"UPDATE replays SET claimed = %s + {AHEAD} WHERE id = %s AND worker = %s AND state = 'running' RETURNING number"
 END = "UPDATE replays SET state = %s, reason = %s, worker = '', claimed = 0 WHERE id = %s AND worker = %s AND state = 'running'"
 CANCEL = f"""UPDATE replays SET state = 'cancelled', worker = '', claimed = 0
     WHERE id = %s AND state IN ('pending', 'running') RETURNING {", ".join(FIELDS)}"""
@@ -47,6 +48,11 @@ END_ITEMS = """UPDATE items SET outcome = given.outcome, reason = given.reason, 
     FROM json_to_recordset(%s) AS given (seq integer, outcome text, reason text) WHERE replay = %s AND items.seq = given.seq"""
 COUNT = "UPDATE replays SET done = done + %s, dead = dead + %s, skipped = skipped + %s WHERE number = %s"
 
+REASONS = """SELECT outcome, reason, count(*), min(letter) FROM items
+    WHERE replay = (SELECT number FROM replays WHERE id = %s) AND outcome IN ('dead', 'skipped')
+    GROUP BY outcome, reason ORDER BY count(*) DESC, outcome, reason"""
+
+SLICE = 2000  # items forgotten in one transaction
 OLD = "SELECT number FROM replays WHERE state NOT IN ('pending', 'running') AND at < %s"
 
 
@@ -102,8 +108,11 @@ async def end_items(db: Connection, replay_id: str, ends: Sequence[ItemEnd], at:
     await db.execute(END_ITEMS, [micros(at), msgspec.json.encode(given).decode(), number])
     outcomes = [end.outcome for end in first.values()]
     await db.execute(COUNT, [outcomes.count("done"), outcomes.count("dead"), outcomes.count("skipped"), number])
-    await postgresql_dead.replayed(db, [letters[seq] for seq, end in first.items() if end.outcome == "done"])
-    await postgresql_dead.replace(db, {letters[seq]: end.letter for seq, end in first.items() if end.outcome == "dead"}, now)
+    await postgresql_dead.become(db, [letters[seq] for seq, end in first.items() if end.outcome == "done"], "replayed", now)
+    for state in {end.becomes for end in first.values() if end.becomes is not None}:
+        ids = [letters[seq] for seq, end in first.items() if end.becomes == state]
+        await postgresql_dead.become(db, ids, state, now, among=("open", "parked"))
+    await postgresql_dead.replace(db, {letters[seq]: end.letter for seq, end in first.items() if end.outcome == "dead"})
     await postgresql_done.put(db, records, now)
 
 
@@ -131,9 +140,17 @@ async def get(db: Connection, replay_id: str) -> Replay | None:
     return None if row is None else _replay(row)
 
 
-async def forget(db: Connection, before: int) -> None:
-    await db.execute(f"DELETE FROM items WHERE replay IN ({OLD})", [before])
-    await db.execute(f"DELETE FROM replays WHERE number IN ({OLD})", [before])
+async def reasons(db: Connection, replay_id: str) -> list[Reason]:
+    return [Reason(*row) for row in await (await db.execute(REASONS, [storable(replay_id)])).fetchall()]
+
+
+async def forget(db: Connection, before: int) -> bool:
+    """Drop one slice of the items of ended replays that are older than `before`, then the replays; whether there was anything."""
+    slice_ = f"SELECT ctid FROM items WHERE replay IN ({OLD}) LIMIT {SLICE}"
+    dropped = (await db.execute(f"DELETE FROM items WHERE ctid IN ({slice_})", [before])).rowcount
+    if not dropped:
+        dropped = (await db.execute(f"DELETE FROM replays WHERE number IN ({OLD})", [before])).rowcount
+    return dropped > 0
 
 
 def _replay(row: Sequence[Any]) -> Replay:

@@ -7,6 +7,8 @@ Texts compare as bytes (`COLLATE "C"`): the same order on every server, and the 
 holds 2,704 bytes, so what the bus may make longer than that stands only in hash indexes.
 """
 
+import time
+
 from psycopg import AsyncConnection
 from psycopg.errors import InsufficientPrivilege
 from psycopg.rows import TupleRow
@@ -76,7 +78,22 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )""",
         "CREATE INDEX audits_by_time ON audits (at, number)",
     ),
+    (
+        # What waits is asked for once a second and before runs, and the letters of one key may be many. Of a key only so much
+        # stands in the index as it holds.
+        """CREATE INDEX dead_waiting ON dead (left(key, 200) COLLATE "C", stored, id) WHERE state IN ('open', 'parked')""",
+        "DROP INDEX dead_parked",
+        # Only of items that have come to nothing yet is asked where else they stand.
+        "DROP INDEX items_by_letter",
+        "CREATE INDEX items_left ON items USING hash (letter) WHERE outcome IS NULL",
+        # Since when a letter is what it is: what was closed is kept for as long from then on, however old it is.
+        "ALTER TABLE dead ADD COLUMN since bigint NOT NULL DEFAULT 0",
+        "UPDATE dead SET since = last_at",
+    ),
 )
+
+# How far the server's clock is ahead of ours, in microseconds, is what replicas with other clocks have in common.
+AHEAD = "current_setting('investbus.ahead')::bigint"
 
 # A commit that the server may forget is none, so the weakest setting is overruled; what a session may do, and for how long, is
 # ours to say: a client that was frozen with rows locked must not hold up the others.
@@ -85,6 +102,7 @@ SESSION = """SELECT
     set_config('statement_timeout', %(statement)s, false),
     set_config('idle_in_transaction_session_timeout', %(statement)s, false),
     set_config('default_transaction_isolation', 'read committed', false),
+    set_config('investbus.ahead', ((extract(epoch FROM clock_timestamp()) * 1000000)::bigint - %(ours)s)::text, false),
     set_config('search_path', coalesce(
         (SELECT setting FROM pg_settings WHERE name = 'search_path' AND source = 'client'), %(schema)s
     ), false),
@@ -94,7 +112,8 @@ SESSION = """SELECT
 
 async def prepare(db: Connection, place: str) -> None:
     """Make the connection ours and the tables current. Processes that start at the same moment wait for the one that migrates."""
-    row = await (await db.execute(SESSION, {"statement": f"{STATEMENT:g}s", "schema": SCHEMA})).fetchone()
+    ours = {"statement": f"{STATEMENT:g}s", "schema": SCHEMA, "ours": time.time_ns() // 1000}
+    row = await (await db.execute(SESSION, ours)).fetchone()
     if row is not None and row[-1] != "UTF8":
         raise StoreError(f"store {place}: the database is encoded in {row[-1]}; make one with ENCODING 'UTF8'")
     if await _version(db, place) == len(MIGRATIONS):

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from investbus.store import body_hash
-from investbus.stores.sqlite_text import micros
-from investbus.stores.sqlite_text import storable as without_surrogates
+from investbus.stores.values import micros
+from investbus.stores.values import storable as without_surrogates
 
 LONGEST_KEY = 200  # characters; an index entry of PostgreSQL holds 2,704 bytes
 

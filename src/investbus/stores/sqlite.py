@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from investbus.mailbox import Audit, Item, ItemEnd, Pause, Replay, ReplayState
+from investbus.mailbox import Audit, Item, ItemEnd, Pause, Reason, Replay, ReplayState
 from investbus.store import DeadLetter, Done, Filter, Group, Identity, OpenLetters
 from investbus.stores import sqlite_crash, sqlite_dead, sqlite_done, sqlite_pauses, sqlite_replays, sqlite_waiting
 from investbus.stores.sqlite_file import StoreFile
-from investbus.stores.sqlite_text import micros
 from investbus.stores.sqlite_thread import StoreThread
+from investbus.stores.values import micros
 
 
 class SqliteStore:
@@ -75,8 +75,10 @@ class SqliteStore:
         while dropped := await self._thread.write(lambda db: sqlite_dead.forget(db, micros(dead_before))):
             forgotten += dropped
 
+        while await self._thread.write(lambda db: sqlite_replays.forget(db, micros(dead_before))):
+            pass
+
         def the_rest(db: sqlite3.Connection) -> None:
-            sqlite_replays.forget(db, micros(dead_before))
             sqlite_pauses.forget(db, micros(dead_before))
             sqlite_crash.forget(db, micros(done_before))
 
@@ -100,7 +102,7 @@ class SqliteStore:
 
     async def discard(self, ids: Sequence[str], wanted: str, who: str, note: str, at: datetime) -> int:
         def noted(db: sqlite3.Connection) -> int:
-            if count := sqlite_dead.discard(db, ids):
+            if count := sqlite_dead.discard(db, ids, micros(at)):
                 sqlite_pauses.note(db, Audit(at, who, "discard", note, wanted, count))
             return count
 
@@ -138,6 +140,9 @@ class SqliteStore:
 
     async def get_replay(self, replay_id: str) -> Replay | None:
         return await self._thread.read(lambda db: sqlite_replays.get(db, replay_id))
+
+    async def reasons(self, replay_id: str) -> list[Reason]:
+        return await self._thread.read(lambda db: sqlite_replays.reasons(db, replay_id))
 
     async def begin(self, starts: Sequence[str]) -> None:
         await self._thread.write(lambda db: sqlite_crash.begin(db, starts, _now()))

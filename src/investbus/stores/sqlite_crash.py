@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from investbus.stores.sqlite_text import storable
+from investbus.stores.values import storable
 
 BEGIN = "INSERT INTO starts (id, count, at) VALUES (?, 1, ?) ON CONFLICT (id) DO UPDATE SET count = count + 1, at = excluded.at"
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from investbus.store import DeadLetter, Done, Filter, Group, OpenLetters, State, Try, obsolete
-from investbus.stores.sqlite_text import micros, storable, time_of
+from investbus.stores.values import micros, storable, time_of
 
 PAGE = 32  # letters of an export that are in memory at once; each may be as large as the largest event
 SLICE = 500  # letters forgotten in one transaction
@@ -32,15 +32,17 @@ CONDITIONS = {
     "state": "state = :state",
 }
 
+# An item that has come to something asks for its letter no more.
 IN_ACTIVE_REPLAY = (
     "SELECT 1 FROM items JOIN replays ON replays.number = items.replay"
-    " WHERE items.letter = dead.id AND replays.state IN ('pending', 'running')"
+    " WHERE items.letter = dead.id AND items.outcome IS NULL AND replays.state IN ('pending', 'running')"
 )
 
 FIELDS = DeadLetter.__struct_fields__
 SELECT = f"SELECT {', '.join(FIELDS)} FROM dead"  # noqa: S608 - names of our own struct
-INSERT = f"INSERT INTO dead ({', '.join(FIELDS)}) VALUES ({', '.join(f':{field}' for field in FIELDS)})"  # noqa: S608 - same
-RENEWED = ", ".join(f"{field} = excluded.{field}" for field in FIELDS if field not in ("id", "first_at"))
+# `since` is when a letter came to the state that it has.
+INSERT = f"INSERT INTO dead (since, {', '.join(FIELDS)}) VALUES (:last_at, {', '.join(f':{field}' for field in FIELDS)})"  # noqa: S608 - same
+RENEWED = ", ".join(f"{field} = excluded.{field}" for field in ("since", *FIELDS) if field not in ("id", "first_at"))
 PUT = f"{INSERT} ON CONFLICT (id) DO UPDATE SET {RENEWED}, first_at = excluded.first_at WHERE state NOT IN ('open', 'parked')"
 REPLACE = f"{INSERT} ON CONFLICT (id) DO UPDATE SET {RENEWED}"
 
@@ -54,21 +56,24 @@ def replace(db: sqlite3.Connection, letter_id: str, letter: DeadLetter) -> None:
     db.execute(REPLACE, _row(letter) | {"id": letter_id})
 
 
-def replayed(db: sqlite3.Connection, letter_id: str) -> None:
-    db.execute("UPDATE dead SET state = 'replayed' WHERE id = ?", (letter_id,))
+def replayed(db: sqlite3.Connection, letter_id: str, at: int) -> None:
+    db.execute("UPDATE dead SET state = 'replayed', since = ? WHERE id = ?", (at, letter_id))
 
 
-def discard(db: sqlite3.Connection, ids: Sequence[str]) -> int:
-    return db.execute(
-        "UPDATE dead SET state = 'discarded' WHERE state IN ('open', 'parked') AND id IN (SELECT value FROM json_each(?))",
-        (texts(ids),),
-    ).rowcount
+def become(db: sqlite3.Connection, letter_id: str, state: State, at: int) -> None:
+    """Unless somebody has closed it meanwhile."""
+    db.execute("UPDATE dead SET state = ?, since = ? WHERE id = ? AND state IN ('open', 'parked')", (state, at, letter_id))
 
 
-def supersede(db: sqlite3.Connection, done: Done) -> None:
+def discard(db: sqlite3.Connection, ids: Sequence[str], at: int) -> int:
+    where = "state IN ('open', 'parked') AND id IN (SELECT value FROM json_each(?))"
+    return db.execute(f"UPDATE dead SET state = 'discarded', since = ? WHERE {where}", (at, texts(ids))).rowcount  # noqa: S608 - same
+
+
+def supersede(db: sqlite3.Connection, done: Done, at: int) -> None:
     rows = db.execute("SELECT id, route, name, created FROM dead WHERE entity = ? AND state = 'open'", (storable(done.supersedes),))
     gone = [letter_id for letter_id, *event in rows.fetchall() if obsolete(done, *event)]
-    db.executemany("UPDATE dead SET state = 'superseded' WHERE id = ?", [(letter_id,) for letter_id in gone])
+    db.executemany("UPDATE dead SET state = 'superseded', since = ? WHERE id = ?", [(at, letter_id) for letter_id in gone])
 
 
 def get(db: sqlite3.Connection, letter_id: str) -> DeadLetter | None:
@@ -97,7 +102,7 @@ def select(db: sqlite3.Connection, wanted: Filter, ids: Sequence[str] | None) ->
     if ids is not None:
         where += " AND id IN (SELECT value FROM json_each(:ids))"
         values["ids"] = texts(ids)
-    return [row[0] for row in db.execute(f"SELECT id FROM dead WHERE {where} ORDER BY first_at, rowid", values)]  # noqa: S608 - same
+    return [row[0] for row in db.execute(f"SELECT id FROM dead WHERE {where} ORDER BY rowid", values)]  # noqa: S608 - same
 
 
 def groups(db: sqlite3.Connection, wanted: Filter) -> list[Group]:
@@ -118,18 +123,21 @@ def groups(db: sqlite3.Connection, wanted: Filter) -> list[Group]:
 
 
 def still_open(db: sqlite3.Connection) -> dict[str, OpenLetters]:
-    rows = db.execute("SELECT route, count(*), min(last_at) FROM dead WHERE state = 'open' GROUP BY route")
+    rows = db.execute("SELECT route, count(*), min(last_at) FROM dead INDEXED BY dead_open WHERE state = 'open' GROUP BY route")
     return {route: OpenLetters(count, time_of(oldest)) for route, count, oldest in rows}
 
 
 def forget(db: sqlite3.Connection, before: int) -> int:
-    """Drop one slice of the closed letters that are older than `before` and that no active replay will ask for; how many."""
+    """Drop one slice of the letters that were closed before `before` and that no active replay will ask for; how many.
+
+    None was closed before it died, and by that there is an index.
+    """
     dropped = 0
     for state in CLOSED:
         dropped += db.execute(
-            "DELETE FROM dead WHERE rowid IN (SELECT rowid FROM dead WHERE state = ? AND last_at < ?"  # noqa: S608 - a constant
+            "DELETE FROM dead WHERE rowid IN (SELECT rowid FROM dead WHERE state = ? AND last_at < ? AND since < ?"  # noqa: S608 - a constant
             f" AND NOT EXISTS ({IN_ACTIVE_REPLAY}) LIMIT ?)",
-            (state, before, SLICE - dropped),
+            (state, before, before, SLICE - dropped),
         ).rowcount
     return dropped
 

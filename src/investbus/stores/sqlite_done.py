@@ -16,6 +16,7 @@ from operator import attrgetter
 
 from investbus.store import DeadLetter, Done, Identity, body_hash, identity_of
 from investbus.stores.sqlite_dead import supersede
+from investbus.stores.values import scope
 
 SLICE = 2000  # rows walked in one transaction: a few milliseconds, in between the worker has its turn
 
@@ -34,13 +35,6 @@ PUT = f"""{NUMBERS} INSERT INTO done (key, hash, outcome, at)
     FROM numbers WHERE true
     ON CONFLICT (key) DO UPDATE SET hash = excluded.hash, outcome = excluded.outcome, at = excluded.at"""  # noqa: S608 - same
 DONE = "SELECT 1 FROM done WHERE key = ? AND hash = ? AND outcome = 'done'"
-
-
-@lru_cache(maxsize=4096)
-def scope(source: str, route: str) -> int:
-    """Source and route as one integer. Derived, not handed out: no process, no rolled back transaction can disagree."""
-    text = f"{len(source)}:{source}{route}"
-    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), signed=True)
 
 
 def digest_key(scope: int, created: str, event_id: str) -> bytes:
@@ -78,7 +72,7 @@ def put(db: sqlite3.Connection, done: Sequence[Done], at: int) -> None:
         db.execute(PUT, {"rows": b"".join(rows), "count": len(rows), "outcome": outcome, "at": at})
     for row in done:
         if row.supersedes:
-            supersede(db, row)
+            supersede(db, row, at)
 
 
 def done_among(db: sqlite3.Connection, letters: Sequence[DeadLetter]) -> set[str]:

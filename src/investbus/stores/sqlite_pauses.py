@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from investbus.mailbox import Audit, Pause
-from investbus.stores.sqlite_text import micros, storable, time_of
+from investbus.stores.values import micros, storable, time_of
 
 PAUSE = """INSERT INTO pauses (route, reason, note, who, at) VALUES (:route, :reason, :note, :who, :at)
     ON CONFLICT (route, reason) DO UPDATE SET note = excluded.note, who = excluded.who, at = excluded.at"""

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from investbus.mailbox import Audit, Item, ItemEnd, ItemOutcome, Replay, ReplayState
+from investbus.mailbox import Audit, Item, ItemEnd, ItemOutcome, Reason, Replay, ReplayState
 from investbus.stores import sqlite_dead, sqlite_done
 from investbus.stores.sqlite_pauses import note, values_of
-from investbus.stores.sqlite_text import storable, time_of
+from investbus.stores.values import storable, time_of
 
 FIELDS = Replay.__struct_fields__
 SELECT = f"SELECT {', '.join(FIELDS)} FROM replays"  # noqa: S608 - names of our own struct
@@ -24,7 +24,7 @@ INSERT = (
 # A letter that stands in two replays could run in two workers at once.
 ELSEWHERE = """UPDATE items SET outcome = 'skipped', reason = 'it stands in another replay'
     WHERE replay = :number AND letter IN (
-        SELECT letter FROM items JOIN replays ON replays.number = items.replay
+        SELECT letter FROM replays CROSS JOIN items ON items.replay = replays.number
         WHERE replays.state IN ('pending', 'running') AND replays.number <> :number AND outcome IS NULL
     )"""
 
@@ -34,6 +34,7 @@ TAKE = "UPDATE replays SET state = 'running', worker = ?, claimed = ? WHERE numb
 RENEW = "UPDATE replays SET claimed = ? WHERE id = ? AND worker = ? AND state = 'running'"
 END = "UPDATE replays SET state = ?, reason = ?, worker = '', claimed = 0 WHERE id = ? AND worker = ? AND state = 'running'"
 CANCEL = "UPDATE replays SET state = 'cancelled', worker = '', claimed = 0 WHERE id = ? AND state IN ('pending', 'running')"
+SLICE = 2000  # items forgotten in one transaction
 OLD = "SELECT number FROM replays WHERE state NOT IN ('pending', 'running') AND at < ?"
 
 LEFT = """SELECT replay, seq, letter FROM items
@@ -41,6 +42,9 @@ LEFT = """SELECT replay, seq, letter FROM items
 UNDECIDED = """SELECT replay, seq, letter FROM items
     WHERE replay = (SELECT number FROM replays WHERE id = ?) AND seq = ? AND outcome IS NULL"""
 END_ITEM = "UPDATE items SET outcome = ?, reason = ?, at = ? WHERE replay = ? AND seq = ?"
+REASONS = """SELECT outcome, reason, count(*), min(letter) FROM items
+    WHERE replay = (SELECT number FROM replays WHERE id = ?) AND outcome IN ('dead', 'skipped')
+    GROUP BY outcome, reason ORDER BY count(*) DESC, outcome, reason"""
 COUNT: dict[ItemOutcome, str] = {
     "done": "UPDATE replays SET done = done + 1 WHERE number = ?",
     "dead": "UPDATE replays SET dead = dead + 1 WHERE number = ?",
@@ -92,9 +96,11 @@ def end_items(db: sqlite3.Connection, replay_id: str, ends: Sequence[ItemEnd], a
         number, seq, letter_id = row
         _end_item(db, number, seq, end.outcome, end.reason, at)
         if end.outcome == "done":
-            sqlite_dead.replayed(db, letter_id)
+            sqlite_dead.replayed(db, letter_id, now)
         elif end.outcome == "dead":
             sqlite_dead.replace(db, letter_id, end.letter)
+        elif end.becomes is not None:
+            sqlite_dead.become(db, letter_id, end.becomes, now)
         if end.record is not None:
             sqlite_done.put(db, [end.record], now)
 
@@ -121,9 +127,17 @@ def get(db: sqlite3.Connection, replay_id: str) -> Replay | None:
     return None if row is None else _replay(row)
 
 
-def forget(db: sqlite3.Connection, before: int) -> None:
-    db.execute(f"DELETE FROM items WHERE replay IN ({OLD})", (before,))  # noqa: S608 - a constant
-    db.execute(f"DELETE FROM replays WHERE number IN ({OLD})", (before,))  # noqa: S608 - a constant
+def reasons(db: sqlite3.Connection, replay_id: str) -> list[Reason]:
+    return [Reason(*row) for row in db.execute(REASONS, (storable(replay_id),))]
+
+
+def forget(db: sqlite3.Connection, before: int) -> bool:
+    """Drop one slice of the items of ended replays that are older than `before`, then the replays; whether there was anything."""
+    slice_ = f"SELECT replay, seq FROM items WHERE replay IN ({OLD}) LIMIT {SLICE}"  # noqa: S608 - constants
+    dropped = db.execute(f"DELETE FROM items WHERE (replay, seq) IN ({slice_})", (before,)).rowcount  # noqa: S608 - same
+    if not dropped:
+        dropped = db.execute(f"DELETE FROM replays WHERE number IN ({OLD})", (before,)).rowcount  # noqa: S608 - same
+    return dropped > 0
 
 
 def _end_item(db: sqlite3.Connection, number: int, seq: int, outcome: ItemOutcome, reason: str, at: int | None) -> None:

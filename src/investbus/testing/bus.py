@@ -12,6 +12,7 @@ from investbus.ambient import Ambient
 from investbus.assembly import Assembled, assembled
 from investbus.config import Settings
 from investbus.config_bus import Memory as MemorySettings
+from investbus.config_load import settings_of
 from investbus.outcome import Ending
 from investbus.router import Router, RouteTable
 from investbus.store import DeadLetter
@@ -162,7 +163,7 @@ class Bus:
 
     def _configuration(self) -> Settings:
         base: dict[str, Any] = {"transport": "memory", "api": API}
-        return Settings(**(base | dict(self._settings)))
+        return settings_of(base | dict(self._settings), "bus.use(settings=...)")
 
     def _watched(self, call: Any) -> Any:
         """The handler, with a note of when it ran."""

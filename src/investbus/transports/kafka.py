@@ -6,18 +6,22 @@ before anything is consumed.
 """
 
 import asyncio
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, errors
+from aiokafka.client import ConnectionGroup
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.coordinator.protocol import ConsumerProtocol
+from aiokafka.protocol.group import JoinGroupRequest
 from aiokafka.structs import TopicPartition
 
 from investbus import config_bus
 from investbus.errors import TransportDown, TransportRefused
 from investbus.transport import Delivery, Message, SettleCounts, TransportState
 from investbus.transports.kafka_membership import FLUSH_WITHIN, Membership
-from investbus.transports.kafka_security import connection, explained, in_the_clear, why
+from investbus.transports.kafka_security import CLIENT_ID, connection, in_the_clear, why
 
 REQUEST_TIMEOUT = 10.0
 METADATA_AGE = 30.0  # new partitions are seen within this
@@ -27,6 +31,12 @@ NEVER = 2**31 - 1  # milliseconds: aiokafka's watchdog over getmany would leave 
 PUBLISH_WITHIN = 15.0
 ASK_FOR_TOPIC = 10  # times; where brokers make a topic that is asked for, it takes a moment
 GIVE_UP_AFTER = 5.0  # seconds for a client to stop after an error
+REFUSALS = (  # what a group can have against any member like us; every other answer to one that does not exist says nothing
+    errors.InvalidSessionTimeoutError,
+    errors.InvalidGroupIdError,
+    errors.InconsistentGroupProtocolError,
+    errors.GroupAuthorizationFailedError,
+)
 
 
 class Kafka:
@@ -48,6 +58,8 @@ class Kafka:
         # Two in a row have to fit into a session, or one lost answer costs the membership.
         self._request_timeout = min(REQUEST_TIMEOUT, 0.4 * settings.session_timeout)
         self._heartbeat = min(3.0, settings.session_timeout / 3)
+        # The longest way from a rebalance to joining again: heartbeat that tells of it, drain, last commit, request.
+        self._rebalance_timeout = self._heartbeat + drain_cap + FLUSH_WITHIN + self._request_timeout
         self._consumer: Any = None
         self._membership: Membership | None = None
         self._producer: Any = None
@@ -89,7 +101,7 @@ class Kafka:
             raise TransportRefused(f"{self.source}: a message is too large: {error}") from error
         except (errors.KafkaError, TimeoutError) as error:
             await self._stop_producer(0.0)  # what it still holds is not confirmed, and should not be sent after all
-            raise explained(error, self._settings) from error
+            raise await why(error, self._settings) from error
 
     async def close(self, flush_timeout: float) -> None:
         end = asyncio.get_running_loop().time() + flush_timeout
@@ -119,9 +131,6 @@ class Kafka:
     # ---- the consumer
 
     async def _started_consumer(self) -> Any:
-        arguments = connection(self._settings, self._request_timeout)
-        # The longest way from a rebalance to joining again: heartbeat that tells of it, drain, last commit, request.
-        rebalance_timeout = self._heartbeat + self._drain_cap + FLUSH_WITHIN + self._request_timeout
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._settings.bootstrap_servers,
             metadata_max_age_ms=_ms(METADATA_AGE),
@@ -129,47 +138,69 @@ class Kafka:
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),  # every further one is a JoinGroup more
             session_timeout_ms=_ms(self._settings.session_timeout),
             heartbeat_interval_ms=_ms(self._heartbeat),
-            rebalance_timeout_ms=_ms(rebalance_timeout),
+            rebalance_timeout_ms=_ms(self._rebalance_timeout),
             max_poll_interval_ms=NEVER,
             fetch_max_bytes=FETCH_BYTES,
             max_partition_fetch_bytes=PARTITION_BYTES,
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
-            **arguments,
+            **connection(self._settings, self._request_timeout),
         )
-        await self._start(consumer, arguments)
+        await self._start(consumer)
         return consumer
 
     async def _looked_up(self, consumer: Any) -> list[str]:
         """What stands in the way of consuming, although the brokers let us in."""
         findings = []
-        within = 3 * self._request_timeout
         try:
-            async with asyncio.timeout(within):
+            async with asyncio.timeout(3 * self._request_timeout):
                 if self._settings.topic not in await consumer.topics():
                     user = self._settings.security.username
                     unseen = f', or user "{user}" may not see it' if user else ""
                     findings.append(f'Kafka: topic "{self._settings.topic}" does not exist{unseen}')
                 await consumer.committed(TopicPartition(self._settings.topic, 0))
-        except errors.GroupAuthorizationFailedError as error:
-            findings.append(str(explained(error, self._settings)))
-        except TimeoutError as error:
-            raise TransportDown(f"{self.source}: the brokers did not answer within {within:g} s") from error
-        except errors.KafkaError as error:
-            raise await why(self._settings, connection(self._settings, self._request_timeout)) from error
+                await self._asked_to_join(consumer)
+        except (errors.KafkaError, TimeoutError) as error:
+            reason = await why(error, self._settings)
+            if not isinstance(reason, TransportRefused):
+                raise reason from error
+            findings.append(str(reason))
         return findings
+
+    async def _asked_to_join(self, consumer: Any) -> None:
+        """Raises what the group has against a member like us, which otherwise shows only after `open`.
+
+        The member of the question does not exist, so a broker that has nothing against it answers at once, also amid a
+        rebalance, that it does not know it; nobody joins, and a group that is not there is not made.
+        """
+        assignor, topics = RoundRobinPartitionAssignor, {self._settings.topic}
+        question = JoinGroupRequest(
+            self._settings.group,
+            _ms(self._settings.session_timeout),
+            _ms(self._rebalance_timeout),
+            f"{CLIENT_ID}-{uuid.uuid4()}",
+            None,
+            ConsumerProtocol.PROTOCOL_TYPE,
+            [(assignor.name, assignor.metadata(topics).encode())],
+        )
+        coordinator = consumer._coordinator.coordinator_id  # noqa: SLF001 - known since it was asked for commits
+        answer = await consumer._client.send(coordinator, question, group=ConnectionGroup.COORDINATION)  # noqa: SLF001
+        if (refusal := errors.for_code(answer.error_code)) in REFUSALS:
+            raise refusal
 
     # ---- the producer
 
     async def _started_producer(self) -> Any:
         async with self._producing:
             if self._producer is None:
-                arguments = connection(self._settings, REQUEST_TIMEOUT)
                 producer = AIOKafkaProducer(
-                    bootstrap_servers=self._settings.bootstrap_servers, acks="all", enable_idempotence=True, **arguments
+                    bootstrap_servers=self._settings.bootstrap_servers,
+                    acks="all",
+                    enable_idempotence=True,
+                    **connection(self._settings, REQUEST_TIMEOUT),
                 )
-                await self._start(producer, arguments)
+                await self._start(producer)
                 try:
                     await self._known(producer.client)
                 except BaseException:
@@ -198,16 +229,14 @@ class Kafka:
 
     # ---- starting and stopping
 
-    async def _start(self, client: Any, arguments: dict[str, Any]) -> None:
+    async def _start(self, client: Any) -> None:
         starting = asyncio.create_task(client.start())
         try:
             await asyncio.shield(starting)  # aiokafka forgets to close the connection of a start that is cancelled
         except BaseException as error:
             await self._stop(client, GIVE_UP_AFTER, starting)
-            if isinstance(error, errors.KafkaConnectionError):
-                raise await why(self._settings, arguments) from error
             if isinstance(error, Exception):
-                raise explained(error, self._settings) from error
+                raise await why(error, self._settings) from error
             raise
 
     async def _stop(self, client: Any, within: float, starting: asyncio.Task[None] | None = None) -> bool:

@@ -20,7 +20,7 @@ from investbus.errors import TransportDown, TransportRefused
 from investbus.transport import Delivery, SettleCounts, TransportState
 from investbus.transports.kafka_partition import Epoch, Partition
 from investbus.transports.kafka_positions import Positions
-from investbus.transports.kafka_security import explained
+from investbus.transports.kafka_security import explained, why
 
 BATCH = 500  # records of one getmany: from 100 on the price of a record is flat, and a longer batch holds up the loop
 BUFFER_BYTES = 8_388_608
@@ -104,7 +104,8 @@ class Membership:
         reasons = [partition.lost for partition in partitions.values() if partition.lost]
         if not joined:
             reasons = [f'joining group "{self._settings.group}"']
-        failure = str(self._failure or self._silence)
+        silence = f"{self._silence} (silent for {self._now() - self._answered:.0f} s)" if self._silence else ""
+        failure = str(self._failure or silence)
         return TransportState(
             connected=not failure,
             joined=not reasons,
@@ -232,13 +233,22 @@ class Membership:
                 async with asyncio.timeout(PROBE_WITHIN):
                     await self._look()
             except (errors.KafkaError, TimeoutError) as error:
-                meaning = explained(error, self._settings)
-                silent = self._now() - self._answered
-                self._silence = f"{meaning} (the brokers have been silent for {silent:.0f} s)"
-                if isinstance(meaning, TransportRefused) or silent > REBUILD_AFTER:
-                    raise meaning from error
+                await self._unanswered(error)
             else:
+                if self._silence:
+                    log.info("the brokers answer again", silent_for=round(self._now() - self._answered, 1))
                 self._answered, self._silence = self._now(), ""
+
+    async def _unanswered(self, error: Exception) -> None:
+        refused = isinstance(explained(error, self._settings), TransportRefused)
+        known = self._consumer._client.cluster.brokers()  # noqa: SLF001 - the addresses that it really talks to
+        reason = await why(error, self._settings, [(broker.host, broker.port) for broker in known])
+        silent = self._now() - self._answered
+        if refused or silent > REBUILD_AFTER:
+            raise reason from error
+        if not self._silence:
+            log.warning("the brokers do not answer", reason=str(reason), silent_for=round(silent, 1))
+        self._silence = str(reason)
 
     async def _look(self) -> None:
         """Ask the brokers how far their logs go, and compare with how far we are."""

@@ -1,12 +1,15 @@
 """How a Kafka client logs in, and what it means when it cannot.
 
-aiokafka logs why a broker turned it away, but raises only that it could not connect. So after such a failure every
-broker is asked once more over a bare connection, whose exception tells, and one line of it reaches the operator.
+aiokafka logs why a broker turned it away, but raises only that it could not connect, or nothing until a limit of ours is
+over. So after such a failure every broker is asked once more over a bare connection, whose exception tells, and one line of
+it reaches the operator.
 """
 
 import asyncio
+import errno
 import ipaddress
 import ssl
+from collections.abc import Sequence
 from typing import Any
 
 from aiokafka import errors
@@ -19,6 +22,15 @@ from investbus.errors import TransportDown, TransportRefused
 
 CLIENT_ID = "investbus"
 TOKEN_WITHIN = 5.0  # aiokafka asks for a token while it holds the lock of all new connections, and sets no limit
+KNOCK_WITHIN = 4.0  # for all of connecting, TLS and login: a lost broker has to show within 15 s, cause included
+NAMED = 3  # brokers of a large cluster that one line has room for
+SILENCE = (  # what aiokafka raises when there is no answer
+    TimeoutError,
+    errors.KafkaTimeoutError,
+    errors.KafkaConnectionError,
+    errors.RequestTimedOutError,
+    errors.NodeNotReadyError,
+)
 
 
 class Token(AbstractTokenProvider):  # type: ignore[misc] # its base is Any, for want of types
@@ -101,19 +113,38 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
-async def why(settings: config_bus.Kafka, arguments: dict[str, Any]) -> TransportDown:
-    """Why no broker took us. A broker that answered and said no weighs more than one that did not answer."""
-    reasons: list[TransportDown] = []
-    for host, port, _ in collect_hosts(settings.bootstrap_servers, randomize=False):
-        where = f"Kafka broker {host}:{port}"
-        try:
-            await _knock(host, port, arguments)
-        except Exception as error:  # whatever a handshake can raise: the operator gets it as one line
-            reasons.append(_unreachable(error, where, settings.security))
-        else:
-            reasons.append(TransportDown(f"{where} answers now, but did not at first"))
+async def why(error: BaseException, settings: config_bus.Kafka, known: Sequence[tuple[str, int]] = ()) -> TransportDown:
+    """What an error means. If it says only that nobody answered, every broker is asked: those of the settings and those `known`.
+
+    A broker that answers and says no weighs more than one that does not answer.
+    """
+    if type(error) is not errors.KafkaError and not isinstance(error, SILENCE):
+        return explained(error, settings)
+    try:
+        arguments = connection(settings, KNOCK_WITHIN)
+    except TransportRefused as refusal:
+        return refusal
+    bootstrap = ((host, port) for host, port, _ in collect_hosts(settings.bootstrap_servers, randomize=False))
+    every = list(dict.fromkeys((*bootstrap, *known)))
+    answers = await asyncio.gather(*(_trouble(host, port, arguments, settings.security) for host, port in every))
+    reasons = [reason for reason in answers if reason is not None]
     refused = [reason for reason in reasons if isinstance(reason, TransportRefused)]
-    return refused[0] if refused else TransportDown("; ".join(map(str, reasons)))
+    if refused:
+        return refused[0]
+    if not reasons:
+        brokers = ", ".join(f"{host}:{port}" for host, port in every[:NAMED])
+        return TransportDown(f"Kafka: no answer in time, although {brokers} can be reached now")
+    more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
+    return TransportDown("; ".join(map(str, reasons[:NAMED])) + more)
+
+
+async def _trouble(host: str, port: int, arguments: dict[str, Any], security: config_bus.KafkaSecurity) -> TransportDown | None:
+    try:
+        async with asyncio.timeout(KNOCK_WITHIN):
+            await _knock(host, port, arguments)
+    except Exception as error:  # whatever a handshake can raise: the operator gets it as one line
+        return _unreachable(error, f"Kafka broker {host}:{port}", security)
+    return None
 
 
 async def _knock(host: str, port: int, arguments: dict[str, Any]) -> None:
@@ -139,10 +170,16 @@ def _unreachable(error: Exception, where: str, security: config_bus.KafkaSecurit
             return TransportRefused(f"{where} refused {who} with {security.mechanism}: wrong credentials (kafka.security)")
         case errors.UnsupportedSaslMechanismError():
             return TransportRefused(f"{where} does not offer {security.mechanism} (kafka.security.mechanism)")
-        case TimeoutError():
+        case errors.IllegalSaslStateError():
+            bare = security.protocol.removeprefix("SASL_")
+            instead = f"name a {security.protocol} listener, or set kafka.security.protocol to {bare} and leave out the login"
+            return TransportRefused(f"{where}: that listener speaks {bare} and takes no login; {instead}")
+        case TimeoutError() | errors.RequestTimedOutError():
             return TransportDown(f"{where} does not answer")
         case errors.KafkaConnectionError() | ConnectionResetError() | ConnectionAbortedError():
             return TransportDown(f"{where} hung up; does that listener speak {security.protocol}? (kafka.security.protocol)")
+        case OSError() if f"[Errno {errno.ECONNREFUSED}]" in str(error):  # of a name with several addresses only the text has it
+            return TransportDown(f"{where} refuses connections")
         case OSError():
             return TransportDown(f"{where} cannot be reached: {error.strerror or error}")
     return TransportDown(f"{where}: {type(error).__name__}: {error}")
@@ -167,6 +204,9 @@ def explained(error: BaseException, settings: config_bus.Kafka) -> TransportDown
                 "for example with kafka-consumer-groups --reset-offsets"
             )
         case errors.InvalidSessionTimeoutError():
-            limits = "its group.min.session.timeout.ms or group.max.session.timeout.ms"
-            return TransportRefused(f"Kafka: kafka.session_timeout {settings.session_timeout:g} is beyond {limits}")
+            limits = "group.min.session.timeout.ms or group.max.session.timeout.ms (6 and 1800 s unless set there)"
+            return TransportRefused(f"kafka.session_timeout {settings.session_timeout:g} s is beyond the broker's {limits}")
+        case errors.InconsistentGroupProtocolError():
+            others = "has members that do not divide partitions by roundrobin, so they are of another application"
+            return TransportRefused(f'Kafka: group "{settings.group}" {others} (kafka.group)')
     return TransportDown(f"Kafka: {type(error).__name__}: {error}")

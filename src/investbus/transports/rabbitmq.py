@@ -120,14 +120,15 @@ class RabbitMq:
         if self._settings.management_url is None:
             return
         try:
-            queue = await look_up(self._settings, link.address)
+            queue = await look_up(self._settings, link)
         except Unseen as unseen:
             log.warning("whether the queue may drop events cannot be seen", reason=str(unseen))
             return
         self._promise(queue)
         if how := queue.drops(link.version):
-            what = f'{link.address.where}: queue "{self._settings.queue}" drops an event {how}, and has no dead-letter exchange'
-            raise UnsafeStart(f"{what}; set one by a policy (dead-letter-exchange), then start again")
+            what = f'{link.address.where}: queue "{self._settings.queue}" drops an event {how}, and {queue.unburied}'
+            remedy = "declare it" if queue.nowhere else "set one by a policy (dead-letter-exchange)"
+            raise UnsafeStart(f"{what}; {remedy}, then start again")
 
     async def _looked_up(self, link: Link) -> list[str]:
         findings = await refusals(link, self._settings)
@@ -144,7 +145,7 @@ class RabbitMq:
             self._say("not seen", f"{unseen}: set rabbitmq.management_url")
             return findings
         try:
-            queue = await look_up(self._settings, link.address)
+            queue = await look_up(self._settings, link)
         except Unseen as unseen:
             return [*findings, str(unseen)]
         self._promise(queue)

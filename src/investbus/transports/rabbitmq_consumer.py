@@ -20,12 +20,11 @@ from investbus.transport import Delivery, Lease, PartitionState, SettleCounts, T
 from investbus.transports.rabbitmq_connection import UNREADABLE, Link, answered, explained, said
 from investbus.transports.rabbitmq_message import count, headers
 from investbus.transports.rabbitmq_queue import denied, look, missing
-from investbus.transports.rabbitmq_settling import Tags
+from investbus.transports.rabbitmq_settling import Tags, applied
 
 FLUSH_AFTER = 0.001  # seconds from a decision to its ack: what is decided meanwhile goes with it; at once costs a tenth more
 FRAMES = 300  # three for an event: with aiormq's 10, `receive` would never have more than three events
 PROBE_EVERY = 3.0
-APPLIED_AFTER = 0.3  # a quorum queue forgets acks that it has not applied when their channel ends (rabbitmq-server#10327)
 FULL_FOR = 5.0  # seconds after which as many unacked events as prefetch allows are a pause, and no longer a busy moment
 STALLED_AFTER = 15.0  # seconds without a delivery where there should be one
 
@@ -48,6 +47,7 @@ class Consumer:
         self._decided = asyncio.Event()  # acks are due, or we are leaving
         self._leaving = False
         self._unwritten = 0  # acks
+        self._written = False  # an ack was
         self._failure: TransportDown | None = None
         self._silence = ""  # why the last probe got no answer
         self._ready = 0  # events on the queue when it was last looked at
@@ -101,7 +101,9 @@ class Consumer:
             self._decided.set()
             if self._flushing is not None:
                 await asyncio.wait((self._flushing,), timeout=(until - self._now()) / 2)
-            await asyncio.sleep(min(APPLIED_AFTER, max(0.0, until - self._now()) / 2))
+            if self._written and not self.lease.lost:
+                applying = self._spawn(applied(self._link, self._channel, self._settings.queue, self._full))
+                await asyncio.wait((applying,), timeout=(until - self._now()) / 2)
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -128,7 +130,7 @@ class Consumer:
         reason = lost or self._silence
         partition = PartitionState(lag=self._ready, gap=self._tags.outstanding)
         oldest = self._tags.oldest
-        full = self._tags.outstanding >= self._prefetch and oldest is not None and self._now() - oldest > FULL_FOR
+        full = self._full() and oldest is not None and self._now() - oldest > FULL_FOR
         return TransportState(not reason, not lost, reason, {"0": partition}, gap_paused=full)
 
     # ---- deliveries
@@ -148,6 +150,10 @@ class Consumer:
             Delivery(message.body, headers(given), self._source, tag, self.lease, bool(message.redelivered), count(given))
         )
         self._news.set()
+
+    def _full(self) -> bool:
+        """Whether the broker may send nothing more, and so knows of every ack."""
+        return self._tags.outstanding >= self._prefetch
 
     def _acked(self, tag: int) -> None:
         self._tags.finished(tag)
@@ -180,6 +186,7 @@ class Consumer:
         if not self.lease.lost and not written.cancelled() and written.exception() is None:
             self._unwritten -= covered
             self._counts.ok += covered
+            self._written = True
 
     async def _widen(self) -> None:
         """From one event at a time to the configured number, which counts only for a new consumer.
@@ -217,14 +224,25 @@ class Consumer:
             except Exception as error:  # whatever it is: the next look is on a new channel
                 channel = None
                 self._silence = str(explained(error, self._link.address))
-            waits = self._silence or (self._ready and not others)
-            if self._tags.outstanding or not waits:
+            if self._tags.outstanding or not (self._silence or self._ready):
                 self._moved_at = self._now()
             elif self._now() - self._moved_at > STALLED_AFTER:
-                # Seen with RabbitMQ 3.10 after its start: whoever comes before the queue has a leader may wait for ever.
-                what = f'queue "{self._settings.queue}" has {self._ready} events, and has delivered none'
-                why = self._silence or f"{self._link.address.where}: {what}"
-                self._lose(TransportDown(f"{why} for {STALLED_AFTER:g} s"))
+                await self._stalled(others)
+
+    async def _stalled(self, others: bool) -> None:
+        """Seen with RabbitMQ 3.10 after its start: whoever comes before the queue has a leader may wait for ever.
+
+        Beside `others` this one may be waiting for its turn, where the queue has a single active consumer. That is not seen from
+        here; so it queues up once more, with nothing in hand that could be lost.
+        """
+        if self._silence or not others:
+            what = f'queue "{self._settings.queue}" has {self._ready} events, and has delivered none'
+            why = self._silence or f"{self._link.address.where}: {what}"
+            self._lose(TransportDown(f"{why} for {STALLED_AFTER:g} s"))
+            return
+        self._moved_at = self._now()
+        await answered(self._channel.basic_cancel(self._consumer_tag))
+        await self._consume()
 
     # ---- the end
 

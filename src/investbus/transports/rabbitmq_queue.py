@@ -33,8 +33,11 @@ class Queue(msgspec.Struct, frozen=True):
     """A queue as the management API shows it; what a policy sets is in force where no argument says otherwise."""
 
     type: str = "classic"
+    durable: bool = True
+    auto_delete: bool = False
     arguments: Mapping[str, Any] = {}
     effective_policy_definition: Mapping[str, Any] | None = None
+    nowhere: bool = False  # its dead-letter exchange does not exist
 
     def has(self, name: str) -> list[Any]:
         """What is set for `name`, by argument and by policy."""
@@ -50,9 +53,17 @@ class Queue(msgspec.Struct, frozen=True):
         """In seconds; None: the broker's own."""
         return min((value / 1000 for value in self.has("consumer-timeout") if isinstance(value, int)), default=None)
 
+    @property
+    def unburied(self) -> str:
+        """Why what dies here is gone for good; "" if it is not."""
+        exchange = self.has("dead-letter-exchange")
+        if not exchange:
+            return "has no dead-letter exchange"
+        return f'has a dead-letter exchange "{exchange[0]}" that does not exist' if self.nowhere else ""
+
     def drops(self, version: str) -> str:
         """After how many deliveries it drops an event for good; "" if it does not."""
-        if self.type != "quorum" or self.has("dead-letter-exchange"):
+        if self.type != "quorum" or not self.unburied:
             return ""
         limits = [value for value in self.has("delivery-limit") if isinstance(value, int)]
         if limits:
@@ -63,11 +74,19 @@ class Queue(msgspec.Struct, frozen=True):
 
     def findings(self, name: str, hold_max: float, version: str) -> list[str]:
         found = []
-        if self.type == "quorum" and not self.has("dead-letter-exchange"):
+        if self.type == "quorum" and self.unburied:
             dropped = f"; an event is dropped {how}" if (how := self.drops(version)) else ""
-            found.append(f'queue "{name}" has no dead-letter exchange{dropped}; set one by a policy')
+            remedy = "declare it" if self.nowhere else "set one by a policy"
+            found.append(f'queue "{name}" {self.unburied}{dropped}; {remedy}')
         if (self.has("max-length") or self.has("max-length-bytes")) and "reject-publish" not in self.has("overflow"):
             found.append(f'queue "{name}" drops its oldest events when it is full; set overflow: reject-publish by a policy')
+        if not self.durable or self.auto_delete:
+            when = "when its last consumer leaves (auto-delete)" if self.auto_delete else "when its node restarts (not durable)"
+            found.append(f'queue "{name}" is gone with its events {when}; declare it anew')
+        if self.has("expires"):
+            found.append(f'queue "{name}" is gone with its events once nobody has used it for a while; unset its expires')
+        if self.has("message-ttl") and self.unburied:
+            found.append(f'queue "{name}" drops events that wait for too long; unset its message-ttl')
         timeout = self.consumer_timeout or BROKERS_TIMEOUT
         if hold_max > timeout / 2:
             whose = "the consumer timeout of the queue" if self.consumer_timeout else "RabbitMQ's default consumer_timeout"
@@ -75,8 +94,20 @@ class Queue(msgspec.Struct, frozen=True):
         return found
 
 
-async def look_up(settings: config_bus.RabbitMq, to: Address) -> Queue:
+async def look_up(settings: config_bus.RabbitMq, link: Link) -> Queue:
     """The queue as `rabbitmq.management_url` shows it. Raises Unseen."""
+    queue = await _asked(settings, link.address)
+    exchange = next(iter(queue.has("dead-letter-exchange")), "")
+    if not exchange:  # or the default one, which is always there
+        return queue
+    try:
+        await answered((await link.channel()).exchange_declare(str(exchange), passive=True))
+    except aiormq.ChannelNotFoundEntity:
+        return msgspec.structs.replace(queue, nowhere=True)
+    return queue
+
+
+async def _asked(settings: config_bus.RabbitMq, to: Address) -> Queue:
     url = f"{str(settings.management_url).rstrip('/')}/api/queues/{quote(to.vhost, safe='')}/{quote(settings.queue, safe='')}"
     login = {"Authorization": aiohttp.encode_basic_auth(to.user, to.url.password or "guest")}
     timeout = aiohttp.ClientTimeout(total=MANAGEMENT_WITHIN)
@@ -151,7 +182,7 @@ async def refusals(link: Link, settings: config_bus.RabbitMq) -> list[str]:
     # Numbers are wanted there, so nothing is consumed and nothing declared.
     no_such_value: FieldTable = {"x-priority": "none", "x-max-length": "none"}
     found = []
-    if not await _may(link, lambda channel: channel.basic_consume(queue, _nobody, arguments=no_such_value)):
+    if not await _may(link, lambda channel: channel.basic_consume(queue, nobody, arguments=no_such_value)):
         found.append(str(denied("read", to, queue)))
     if settings.declare and not await _may(link, lambda channel: channel.queue_declare(queue, arguments=no_such_value)):
         found.append(str(denied("configure", to, queue)))
@@ -174,5 +205,5 @@ async def _may(link: Link, ask: Callable[[aiormq.Channel], Coroutine[Any, Any, o
     return True
 
 
-async def _nobody(_: DeliveredMessage) -> None:
-    """Takes what a consumer that is refused will never get."""
+async def nobody(_: DeliveredMessage) -> None:
+    """For a consumer that is to get nothing."""

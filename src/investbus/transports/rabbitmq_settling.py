@@ -1,4 +1,4 @@
-"""Which acks a channel writes, so that one frame settles as much as it can and none settles a tag twice.
+"""Which acks a channel writes, so that one frame settles as much as it can and none settles a tag twice; and when they are safe.
 
 RabbitMQ numbers the deliveries of a channel, and an ack may cover all up to its tag. Handlers finish in any order, so such an ack
 may only reach the end of the finished prefix; what is finished above an unfinished delivery is acked by itself. A tag that was
@@ -6,7 +6,38 @@ acked before is unknown to the broker: acking it again, or naming it as the end 
 everything that was unacked on it.
 """
 
+import asyncio
 from collections import deque
+from collections.abc import Callable
+
+import aiormq
+
+from investbus.transports.rabbitmq_connection import Link, answered
+from investbus.transports.rabbitmq_queue import look, nobody
+
+LAST_IN_TURN = -1000  # priority of a consumer that should get nothing
+LOOK_AGAIN = 0.01  # seconds
+
+
+async def applied(link: Link, channel: aiormq.Channel, queue: str, full: Callable[[], bool]) -> None:
+    """Returns when the broker has sent all acks that were written on `channel` to the queue.
+
+    A channel has at most 33 acks on their way to a quorum queue, keeps the others back meanwhile, and forgets these if it ends
+    (rabbitmq-server#10327). So it is asked something, which it answers after it has read all acks; then the queue has to agree to
+    a new consumer and to its end, which it does after it has applied those 33; and what the channel is asked next it answers
+    after it has heard of that, and has sent the rest. Where events wait on the queue, that consumer could be given one. But then
+    they come to us as acks are applied, until as many are unacked as may be: `full`.
+    """
+    while not full():
+        waiting, _ = await look(channel, queue)
+        if not waiting:
+            other = await link.channel()
+            await answered(other.basic_qos(prefetch_count=1))
+            consuming = await answered(other.basic_consume(queue, nobody, arguments={"x-priority": LAST_IN_TURN}))
+            await answered(other.basic_cancel(str(consuming.consumer_tag)))
+            await look(channel, queue)
+            return
+        await asyncio.sleep(LOOK_AGAIN)
 
 
 class Tags:

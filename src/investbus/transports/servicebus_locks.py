@@ -2,6 +2,9 @@
 
 A lease for each message, so that one lost lock costs nobody else; a session is locked as a whole and has one. A lease whose
 message was settled serves the next one: whoever watches leases then knows no more of them than a window has places.
+
+The service says by its own clock until when a lock lasts. The clock of this machine may be wrong, so it decides when to ask, and
+not by itself that a lock is lost.
 """
 
 import asyncio
@@ -14,6 +17,8 @@ from azure.servicebus import ServiceBusReceivedMessage
 from investbus.transport import Lease
 
 RENEW_AT = 2 / 3  # of what is left of a lock
+SHORTEST, LONGEST = 5.0, 360.0  # seconds for which the service gives locks, and a minute for clocks that differ
+RENEW_WITHIN = 20.0  # seconds at most: of how long a lock lasts a clock that is slow knows too much
 RENEW_AGAIN = 1.0  # seconds after a renewal that was not answered
 
 
@@ -41,15 +46,21 @@ class Locks:
         return [lock.lease for lock in self._locks] + self._spare
 
     def add(self, message: ServiceBusReceivedMessage | None, until: datetime | None) -> Lock:
-        """A lock that has just been given to us; `until` is the service's word, and counts by the clock of this machine."""
+        """A lock that has just been given to us; `until` is the service's word."""
         lock = Lock(self._spare.pop() if self._spare else self._lease(), message)
         self._locks.add(lock)
-        self.renewed(lock, until)
+        self._lasts(lock, _left(until))
         return lock
 
     def renewed(self, lock: Lock, until: datetime | None) -> None:
-        left = 0.0 if until is None else (until - datetime.now(UTC)).total_seconds()
-        lock.until, lock.renew_at = self._now() + left, self._now() + left * RENEW_AT
+        """The service has just said so: then it lasts at least as long as any, whatever our clock says."""
+        left = _left(until)
+        self._lasts(lock, left if left > 0.0 else SHORTEST)
+
+    def _lasts(self, lock: Lock, left: float) -> None:
+        if left > LONGEST:  # our clock is slow
+            left = SHORTEST
+        lock.until, lock.renew_at = self._now() + left, self._now() + min(left * RENEW_AT, RENEW_WITHIN)
         self._next = min(self._next, lock.renew_at)
 
     def unanswered(self, lock: Lock) -> None:
@@ -58,7 +69,7 @@ class Locks:
         self._next = min(self._next, lock.renew_at)
 
     def has_ended(self, lock: Lock) -> bool:
-        """Whether its time is over, for all that is known here."""
+        """Whether its time is over by our clock."""
         return lock.until <= self._now()
 
     def due(self) -> list[Lock]:
@@ -87,3 +98,7 @@ class Locks:
         for lease in self._spare:
             lease.lose()
         self._spare.clear()
+
+
+def _left(until: datetime | None) -> float:
+    return 0.0 if until is None else (until - datetime.now(UTC)).total_seconds()

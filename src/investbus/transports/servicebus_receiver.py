@@ -18,19 +18,19 @@ from azure.servicebus.exceptions import OperationTimeoutError, ServiceBusConnect
 from investbus.errors import TransportDown
 from investbus.transport import Delivery, Lease, SettleCounts
 from investbus.transports.servicebus_inbox import Inbox
-from investbus.transports.servicebus_link import Link, Outcome, Settle, says
+from investbus.transports.servicebus_link import Link, Outcome, says
 from investbus.transports.servicebus_locks import Lock, Locks
 from investbus.transports.servicebus_message import body_of, headers_of
-from investbus.transports.servicebus_silence import ANSWER_WITHIN, Silence
+from investbus.transports.servicebus_silence import Silence
 
 ROUND = 0.02  # seconds of receiving before what was decided is settled
 WAIT_BUSY = 0.02  # seconds to wait for a message while decisions may come
 WAIT_IDLE = 0.2  # else
 IDLE_LOOK = 0.1  # seconds between looks while nothing may be received
-CHUNK = 100  # settlements at once; with many more the SDK makes no progress
+CHUNK = 100  # settlements at once: sending them does not give the event loop its turn
 RECEIVE_TRIES = 3
-SETTLE_TRIES = 3
-SETTLE_AGAIN = 0.5  # seconds, more each time
+SETTLE_AGAIN, SETTLE_AGAIN_MAX = 0.5, 8.0  # seconds, twice as long each time
+SETTLE_FOR = 60.0  # seconds; then a settlement that is neither confirmed nor refused is left to the end of its lock
 RENEW_AT_ONCE = 100
 MEND_AGAIN = 5.0  # seconds; a connection that breaks again so soon is the worker's affair
 SESSION_IDLE = 2.0  # seconds without an event after which a session makes room for another
@@ -47,6 +47,8 @@ class Held(msgspec.Struct, eq=False):
     link: object  # that it came over
     handed_out: bool = False
     decision: Outcome | None = None
+    decided_at: float = 0.0
+    told: bool = False  # the service was, once
 
 
 class Owner:
@@ -74,6 +76,11 @@ class Owner:
         self.silence = Silence()
         self.held: dict[int, Held] = {}
         self._decided: list[Held] = []
+        self._unanswered: list[Held] = []  # decided, and the service has neither confirmed nor refused it
+        self._again_at = float("-inf")  # when they are settled again
+        self._again_after = SETTLE_AGAIN
+        self._throttled = False  # it has confirmed nothing of what it was told last
+        self._doubted: list[Held] = []  # received with a lock that has ended, by our clock, and what came behind
         self._wake = asyncio.Event()
         self._mended_at = float("-inf")
         self._failures = 0  # of receiving, in a row
@@ -82,8 +89,8 @@ class Owner:
         self._leaving = False
         self._locks = Locks(lambda: Lease(self._acked, counts, self._released))
         self._session_lock: Lock | None = None
-        if (session := receiver.session) is not None:
-            self._session_lock = self._locks.add(None, session.locked_until_utc)
+        if receiver.session is not None:
+            self._session_lock = self._locks.add(None, self._link.session_ends())
 
     # ---- from outside
 
@@ -132,12 +139,12 @@ class Owner:
         if not self._asking:
             await self._give_back_waiting()
         await self._settle()
-        await self._renew()
+        await self._renew(self._locks.due())
         if self.silence.to_be_broken:
             await self._look()
         if self._session_lock is not None and not self.held and self._now() - self._received_at > SESSION_IDLE:
             self.leave()
-        if not self._room and not self._decided:
+        if not self._room and (self._throttled or not self._decided):
             self._wake.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(IDLE_LOOK):
@@ -171,6 +178,7 @@ class Owner:
             return False
         self._failures = 0
         self._take(messages)
+        await self._make_sure()
         return bool(messages)
 
     def _take(self, messages: Sequence[ServiceBusReceivedMessage]) -> None:
@@ -182,15 +190,25 @@ class Owner:
             if (before := self.held.get(position)) is not None:
                 self._lost(before.lock)  # the service gives it to us again, so the lock had run out
             lock = self._session_lock or self._locks.add(message, message.locked_until_utc)
-            if self._locks.has_ended(lock):
-                log.warning("the lock of an event had ended when the event came; is the clock of this machine right?")
-                self._lost(lock)
-                continue
             body, fault = body_of(message)
             count = (message.delivery_count or 0) + 1
             delivery = Delivery(body, headers_of(message), self._source, position, lock.lease, count > 1, count, fault)
             self.held[position] = held = Held(message, delivery, lock, self._link.client)
-            self._inbox.put(held)
+            if self._doubted or self._locks.has_ended(lock):
+                self._doubted.append(held)
+            else:
+                self._inbox.put(held)
+
+    async def _make_sure(self) -> None:
+        """Hand out what was doubted, if the service says that it is ours."""
+        doubted, self._doubted = self._doubted, []
+        locks = {held.lock for held in doubted if self._is_held(held) and self._locks.has_ended(held.lock)}
+        if locks:
+            log.warning("events came with locks that have ended; is the clock of this machine right?", events=len(doubted))
+            await self._renew(list(locks))
+        for held in doubted:
+            if self._is_held(held):
+                self._inbox.put(held)
 
     # ---- settling
 
@@ -202,39 +220,51 @@ class Owner:
         self._decide(self.held[position], "released")
 
     def _decide(self, held: Held, decision: Outcome) -> None:
-        held.decision = decision
+        held.decision, held.decided_at = decision, self._now()
         self._decided.append(held)
         self._wake.set()
 
     async def _settle(self) -> None:
-        left, self._decided = self._decided, []
-        for tried in range(SETTLE_TRIES):
-            if not left:
-                return
-            if tried:
-                await asyncio.sleep(SETTLE_AGAIN * tried)
-            chunks = [left[start : start + CHUNK] for start in range(0, len(left), CHUNK)]
-            left = [held for chunk in chunks for held in await self._settled(chunk, tried)]
+        if self._now() >= self._again_at or self._leaving:
+            self._decided, self._unanswered = self._unanswered + self._decided, []
+        elif self._throttled:
+            return
+        decided, self._decided = [held for held in self._decided if self._is_held(held)], []
+        if not decided:
+            return
+        chunks = [decided[start : start + CHUNK] for start in range(0, len(decided), CHUNK)]
+        left = [held for chunk in chunks for held in await self._settled(chunk)]
+        self._throttled = len(left) == len(decided)
+        if not self._throttled:
+            self._again_after = SETTLE_AGAIN
+        if left:
+            self._put_off(left)
+
+    def _put_off(self, left: Sequence[Held]) -> None:
+        """Until later, and what was put off for long enough for good: the service gives it to somebody when its lock ends."""
+        self._again_at = self._now() + self._again_after
+        self._again_after = min(2 * self._again_after, SETTLE_AGAIN_MAX)
         for held in left:
-            if self._is_held(held):
+            if self._now() - held.decided_at < SETTLE_FOR:
+                self._unanswered.append(held)
+            elif self._is_held(held):
                 self._counts.error += held.decision == "accepted"
                 del self.held[held.delivery.position]
                 self._lost(held.lock)
 
-    async def _settled(self, chunk: Sequence[Held], tried: int) -> list[Held]:
+    async def _settled(self, chunk: Sequence[Held]) -> list[Held]:
         """Settle them; which ones the service has neither confirmed nor refused."""
-        chunk = [held for held in chunk if self._is_held(held)]
-        here = None if tried else self._link.client
-        at_once = [held for held in chunk if held.link is here]
-        in_turn = [held for held in chunk if held.link is not here]
+        here = self._link.client
+        new = [held for held in chunk if held.link is here and not held.told]
+        old = [held for held in chunk if held.link is not here or held.told]
+        done, back = ([held for held in old if held.decision == outcome] for outcome in ("accepted", "released"))
+        for held in chunk:
+            held.told = True
         self.silence.ask()
-        if len(at_once) < 3:
-            answers = [await self._answer(held, self._link.settle) for held in at_once]
-        else:
-            answers = await asyncio.gather(*(self._answer(held, self._link.settle) for held in at_once))
-        for held in in_turn:
-            answers.append(await self._answer(held, self._link.settle_slowly))
-        both = list(zip(at_once + in_turn, answers, strict=True))
+        answers = await self._link.settle([(held.message, held.decision) for held in new if held.decision]) if new else []
+        answers += await self._link.settle_slowly([held.message for held in done], "accepted")
+        answers += await self._link.settle_slowly([held.message for held in back], "released")
+        both = list(zip([*new, *done, *back], answers, strict=True))
         for held, error in both:
             if error is None:
                 self._confirmed(held)
@@ -242,14 +272,6 @@ class Owner:
         if left:
             await self._mend(left[0][1])
         return [held for held, _ in left]
-
-    async def _answer(self, held: Held, settle: Settle) -> Exception | None:
-        assert held.decision is not None
-        try:
-            await settle(held.message, held.decision)
-        except Exception as error:
-            return error
-        return None
 
     def _confirmed(self, held: Held) -> None:
         self.silence.heard()
@@ -274,7 +296,7 @@ class Owner:
         try:
             if self._link.credit:
                 await self._link.allow(0)
-                await self._receiver.peek_messages(1, timeout=ANSWER_WITHIN)  # answered after all that was on its way
+                await self._link.ask()  # answered after all that was on its way
             if ready := self._link.ready:
                 self._take(await self._receiver.receive_messages(ready, WAIT_BUSY))
         except Exception as error:
@@ -290,14 +312,18 @@ class Owner:
             if held.decision is None:
                 self._decide(held, "released")
         await self._settle()
+        while self._unanswered:
+            await asyncio.sleep(SETTLE_AGAIN)
+            await self._settle()
 
     # ---- locks
 
-    async def _renew(self) -> None:
-        due = self._locks.due()[:RENEW_AT_ONCE]
-        if due and not await self._renewed(due):
-            for lock in due:
-                await self._renewed([lock])
+    async def _renew(self, due: Sequence[Lock]) -> None:
+        for start in range(0, len(due), RENEW_AT_ONCE):
+            some = due[start : start + RENEW_AT_ONCE]
+            if not await self._renewed(some):
+                for lock in some:
+                    await self._renewed([lock])
 
     async def _renewed(self, locks: Sequence[Lock]) -> bool:
         """Renew them; False if one of them is lost, and it is not known which."""
@@ -322,11 +348,9 @@ class Owner:
                 self._locks.renewed(lock, end)
         return True
 
-    async def _renewals(self, locks: Sequence[Lock]) -> list[datetime]:
+    async def _renewals(self, locks: Sequence[Lock]) -> list[datetime | None]:
         messages = [lock.message for lock in locks if lock.message is not None]
-        if messages:
-            return await self._link.renew(messages)
-        return [await self._receiver.session.renew_lock(timeout=ANSWER_WITHIN)]
+        return await (self._link.renew(messages) if messages else self._link.renew_session())
 
     def _lost(self, lock: Lock) -> None:
         """The lock, its lease, and all that is held by it. Acks that have not reached the service count as lost."""
@@ -342,10 +366,10 @@ class Owner:
     # ---- being well
 
     async def _look(self) -> None:
-        """Ask something that has to be answered and costs little."""
+        """Ask something that has to be answered."""
         self.silence.ask()
         try:
-            await self._receiver.peek_messages(1, timeout=ANSWER_WITHIN)
+            await self._link.ask()
         except Exception as error:
             await self._mend(error)
         else:
@@ -365,21 +389,11 @@ class Owner:
         if self._now() - self._mended_at < MEND_AGAIN:
             raise self._explained(error)
         try:
-            await self._open_again()
+            self.silence.ask()
+            await self._link.open_again()
         except Exception as again:
             raise self._explained(again) from error
         self.silence.heard()
         if self._link.opened_again():
             self._mended_at = self._now()
             log.info("connection opened again", held=len(self.held))
-
-    async def _open_again(self) -> None:
-        """A question over a connection that is gone fails, and closes it; over one that is closed it opens it."""
-        self.silence.ask()
-        try:
-            if self._link.client is not None and self._link.broken:
-                await self._link.shut()
-            await self._receiver.peek_messages(1, timeout=ANSWER_WITHIN)
-        except Exception:
-            self.silence.ask()
-            await self._receiver.peek_messages(1, timeout=ANSWER_WITHIN)

@@ -48,5 +48,7 @@ def note(handler: Handler) -> None:
 def hang_up(handler: Handler) -> None:
     """It was closed: close what is still open."""
     note(handler)
-    for wire in _WIRES[handler].wires:
+    made = _WIRES[handler]
+    for wire in made.wires:
         wire.writer.transport.abort()
+    made.clients, made.wires = [], []  # they know their handler, which would never be forgotten
