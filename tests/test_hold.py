@@ -1,11 +1,15 @@
 """A bus that allows to hold an event only for so long: everything goes back once, and comes again when it can be handled."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
+
+import msgspec
 
 from investbus import Context, Event, Router, Unavailable
 from investbus.assembly import Assembled
 from investbus.errors import TransportHeld
+from investbus.mailbox import EVERYTHING, Pause
 from investbus.testing.bus import Bus
 from investbus.transport import Delivery, Message
 from tests.whole import check_law, envelope
@@ -112,6 +116,35 @@ async def test_what_only_an_event_can_ask_is_asked_by_one_that_comes_again(bus: 
     await bus.advance(120.0)
     assert sorted(done) == [f"e{number}" for number in range(5)]
     assert bus.dead_letters == []
+
+
+async def test_a_pause_longer_than_the_bus_allows_gives_everything_back_once(bus: Bus) -> None:
+    router, done = Router(), []
+
+    @router.on(NAME, needs=("core",))
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
+        if not done:
+            raise Unavailable("core")
+
+    bus.use(router)
+    parts = await bus._started()
+    held, counts = hold_after(bus, 900.0), count_deliveries(bus)
+    assert bus._transport is not None
+    real, clock = bus._transport.state, asyncio.get_running_loop().time
+    began = clock()
+    bus._transport.state = lambda: msgspec.structs.replace(real(), held=not held and clock() > began + 900.0)  # type: ignore[method-assign]
+    await put(bus, *(envelope(NAME, f"e{number}", data={"id": f"P{number}"}) for number in range(5)))
+    await bus.advance(10.0)
+    assert parts.worker.dispatcher.backlog.unfinished == 5
+    await bus._store.pause(Pause(EVERYTHING, "operator", "maintenance", "ann", datetime(2026, 11, 21, tzinfo=UTC)))
+    await bus.advance(3600.0)
+    assert (len(held), parts.worker.dispatcher.backlog.unfinished) == (1, 0)
+    done.append("mended")
+    await bus._store.resume(EVERYTHING, "ann", "", datetime(2026, 11, 21, tzinfo=UTC))
+    await bus.advance(120.0)
+    assert parts.worker.metrics.routes[NAME].outcomes["done"] == 5
+    assert max(counts.values()) == 2
+    check_law(parts)
 
 
 async def test_a_platform_that_said_when_to_come_back_is_not_asked_before_it_is_held_anew(bus: Bus) -> None:

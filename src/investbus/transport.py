@@ -152,13 +152,15 @@ class PartitionState(msgspec.Struct, frozen=True):
 
 
 class TransportState(msgspec.Struct, frozen=True):
-    """A look at the connection. `joined` with no partition is joined; `reason` says why not, for people."""
+    """A look at the connection. `joined` with no partition is joined; `reason` says why not, for people. `held`: `receive` will
+    raise `TransportHeld`."""
 
     connected: bool
     joined: bool
     reason: str = ""
     partitions: Mapping[str, PartitionState] = {}
     gap_paused: bool = False
+    held: bool = False
 
 
 class Transport(Protocol):

@@ -224,8 +224,8 @@ class Worker:
             self.taking = False
 
     async def _paused(self) -> None:
-        """Wait for the end of the pause; or of the connection, which only `receive` can tell why."""
-        while self.pauses.everything and self.transport.state().connected:
+        """Wait for the end of the pause; or of the connection or the bus's patience, which only `receive` can tell."""
+        while self.pauses.everything and (state := self.transport.state()).connected and not state.held:
             with suppress(TimeoutError):
                 async with asyncio.timeout(RECEIVE_FOR):
                     await self.pauses.over()

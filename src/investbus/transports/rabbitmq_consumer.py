@@ -131,7 +131,7 @@ class Consumer:
         partition = PartitionState(lag=self._ready, gap=self._tags.outstanding)
         oldest = self._tags.oldest
         full = self._full() and oldest is not None and self._now() - oldest > FULL_FOR
-        return TransportState(not reason, not lost, reason, {"0": partition}, gap_paused=full)
+        return TransportState(not reason, not lost, reason, {"0": partition}, gap_paused=full, held=self.held)
 
     # ---- deliveries
 
