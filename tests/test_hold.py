@@ -119,7 +119,7 @@ async def test_what_only_an_event_can_ask_is_asked_by_one_that_comes_again(bus: 
 
 
 async def test_a_pause_longer_than_the_bus_allows_gives_everything_back_once(bus: Bus) -> None:
-    router, done = Router(), []
+    router, done = Router(), list[str]()
 
     @router.on(NAME, needs=("core",))
     async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:

@@ -1,5 +1,6 @@
 """What is wrong with a registration is said at the start, with its place: no event comes to harm by it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import pytest
 
 from investbus import Context, Event, Router
+from investbus.check import offline
 from investbus.errors import ConfigError
+from investbus.platform.wire import Answer
 from investbus.router import RouteTable
 from investbus.testing.bus import Bus
 
@@ -116,3 +119,31 @@ async def test_needs_of_text_is_one_gate_and_not_one_for_each_letter(bus: Bus) -
     bus.use(router)
     await bus.send("a.b", {"id": "P1"})
     assert set((await bus._started()).gatehouse.gates) == {"api", "core"}
+
+
+@pytest.mark.parametrize(
+    ("timeout", "needs", "found"), [(9.0, None, 1), (10.1, None, 0), (5.0, ["core"], 0), (5.0, ["api", "core"], 1)]
+)
+async def test_a_time_out_that_ends_before_the_call_it_waits_for_is_found_by_check(
+    bus: Bus, timeout: float, needs: list[str] | None, found: int
+) -> None:
+    """Nobody would tell the gate that the platform does not answer."""
+    router = Router()
+
+    @router.on("a.b", timeout=timeout, needs=needs)
+    async def handler(event: Event[dict[str, Any]], ctx: Context) -> None:
+        await ctx.api.get("/things/")
+
+    said = [line for line in offline(bus._configuration(), RouteTable(list(router.found()))) if "api.timeout" in line]
+    assert len(said) == found
+
+    async def never(method: str, url: str, headers: Any, body: bytes | None) -> Answer:
+        await asyncio.sleep(3600.0)
+        raise AssertionError
+
+    bus.api.send = never  # type: ignore[method-assign]  # a platform that takes calls and does not answer
+    bus.use(router)
+    sending = asyncio.create_task(bus.send("a.b", {"id": "P1"}))
+    await bus.advance(600.0)
+    assert [letter.error for letter in bus.dead_letters] == ["AttemptTimeout"] * (timeout <= 10.0)
+    sending.cancel()

@@ -21,7 +21,7 @@ from investbus.platform.client import Client
 from investbus.plugins import near
 from investbus.registration import DEFAULT
 from investbus.router import RouteTable
-from investbus.routes import overrides, parks, policy_of, timeout_of
+from investbus.routes import needs_of, overrides, parks, policy_of, timeout_of
 from investbus.store import Store
 from investbus.stores import store_url
 from investbus.transport import Transport
@@ -59,6 +59,11 @@ def offline(settings: Settings, table: RouteTable) -> Iterator[str]:
         timeout = timeout_of(settings, entry, override)
         if timeout > grace:
             yield f"route {entry.name}: timeout {timeout:g} s is longer than shutdown.grace {grace:g} s; a stop would cancel it"
+        if settings.api is not None and timeout <= settings.api.timeout and "api" in needs_of(settings, entry, override):
+            yield (
+                f"route {entry.name}: timeout {timeout:g} s is not above api.timeout {settings.api.timeout:g} s; "
+                "while the platform does not answer, its events spend attempts instead of waiting at the gate"
+            )
         attempts = policy_of(settings, entry, override).attempts
         if settings.gate.failures >= attempts:
             yield (

@@ -119,7 +119,8 @@ def middleware_mistakes(function: Any) -> Iterator[str]:
     """What can be seen of a middleware before it is called."""
     name = getattr(function, "__name__", "middleware")
     label = f"middleware {getattr(function, '__name__', repr(function))}"
-    if not any(inspect.iscoroutinefunction(one) for one in (function, getattr(type(function), "__call__", None))):
+    called = type(function).__call__ if callable(function) else None
+    if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)):
         yield f"{label} is no async function; write: async def {name}(event, ctx, call_next)"
         return
     try:

@@ -1,7 +1,7 @@
 """From the table of handlers to routes that dispatch can run: settings, models and gates looked up once, at start."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -77,12 +77,17 @@ def parks(entry: Entry, override: RouteOverride) -> bool:
     return (override.after_dead or entry.found.registration.after_dead) == "park"
 
 
+def needs_of(settings: Settings, entry: Entry, override: RouteOverride) -> Sequence[str]:
+    """The gates at which its events wait."""
+    said = entry.found.registration.needs if override.needs is None else override.needs
+    if said is None:
+        return ("api",) if settings.api is not None else ()
+    return said
+
+
 def _route(settings: Settings, entry: Entry, override: RouteOverride, gatehouse: Gatehouse, metrics: Metrics) -> Route:
     registration = entry.found.registration
     model = model_of(registration.handler)
-    needs = override.needs if override.needs is not None else registration.needs
-    if needs is None:
-        needs = ("api",) if settings.api is not None else ()
     dedup = override.dedup if override.dedup is not None else registration.dedup
     supersede = _chosen(override.supersede, registration.supersede)
     if supersede and dedup is False:
@@ -96,7 +101,7 @@ def _route(settings: Settings, entry: Entry, override: RouteOverride, gatehouse:
         counts=metrics.route(entry.name),
         timeout=timeout_of(settings, entry, override),
         policy=policy_of(settings, entry, override),
-        gates=tuple(gatehouse.gate(name) for name in needs),
+        gates=tuple(gatehouse.gate(name) for name in needs_of(settings, entry, override)),
         dedup=settings.store.dedup if dedup is None else dedup and settings.store.dedup,
         validate=None if model is None else _validator(entry, model),
         key=registration.key,
