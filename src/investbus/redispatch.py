@@ -46,6 +46,8 @@ class Redispatch:
             envelopes = self._decode(letter.body, letter.headers)
         except DecodeError as error:
             return f"undecodable ({error.reason})"
+        except Exception as error:  # a dialect of somebody's own
+            return f"undecodable (the dialect failed with {type(error).__name__})"
         found = [one for one in envelopes if one.id == letter.event_id] if letter.event_id else envelopes
         if letter.event_id and len(found) > 1:
             found = [one for one in found if (one.name, one.created) == (letter.name, letter.created)][:1]
