@@ -3,6 +3,7 @@
 import asyncio
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,11 +94,31 @@ def test_a_replay_that_stops_exits_4_and_says_why(process: Process, ask: Ask) ->
 def test_a_replay_that_nobody_takes_exits_4_when_the_wait_is_over_and_can_be_cancelled(ask: Ask) -> None:
     code, asked, said = ask("dlq", "replay", "--reason", "rejected", "--yes", "--wait", "0.2")
     assert (code, asked["state"]) == (4, "pending")
-    assert "has not ended within 0.2 s" in said
+    assert "has not begun within 0.2 s: no worker on this store has taken it" in said
     assert ask("replays", "cancel", asked["id"])[0] == 0
     assert ask("replays", "show", asked["id"])[1]["state"] == "cancelled"
     assert ask("replays", "cancel", asked["id"])[0] == 1
     assert ask("replays", "show", "nosuch")[0] == 1
+    assert ask("pause", "--note", "moving the core")[0] == 0
+    code, _, said = ask("dlq", "replay", "--reason", "rejected", "--yes", "--wait", "0.2")
+    assert code == 4
+    assert "has not begun within 0.2 s: everything is paused (operator: moving the core)" in said
+
+
+def test_a_narrow_terminal_gets_fewer_columns_and_whole_ids(
+    process: Process, ask: Ask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = [row["id"] for row in ask("dlq", "list")[1]]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main(["dlq", "list"]) == 0
+    shown = capsys.readouterr().out
+    assert all(letter in shown for letter in ids)
+    assert "origin" not in shown
+    assert len(shown.splitlines()) == 1 + len(ids), "a row is a line"
+    monkeypatch.setenv("COLUMNS", "400")
+    assert main(["dlq", "list"]) == 0
+    assert "origin" in capsys.readouterr().out
 
 
 def test_discarded_letters_stay_and_are_left_out(ask: Ask) -> None:
@@ -146,7 +167,7 @@ def test_a_pause_holds_over_restarts_until_resume(process: Process, ask: Ask) ->
     assert (code, [row["resumed"] for row in lifted]) == (0, ["everything"])
     assert "still paused: portfolios.status-update (operator: one more)" in said
     assert ask("resume", "--route", "portfolios.status-update", "--note", "done")[0] == 0
-    assert ask("resume", "--note", "done")[0] == 1
+    assert ask("resume", "--note", "done")[:2] == (1, [])
 
 
 def test_the_pause_of_a_route_that_has_gone_can_be_ended(process: Process, ask: Ask) -> None:

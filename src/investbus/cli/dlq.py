@@ -5,7 +5,9 @@ Lists never show `data`, and an error in them is a class with an HTTP status, ne
 
 import base64
 import os
+import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
@@ -19,6 +21,10 @@ from investbus.errors import ConfigError
 
 if TYPE_CHECKING:
     from investbus.store import DeadLetter, Store
+
+COLUMNS = ("id", "event_id", "route", "name", "key", "reason", "error", "state", "attempts", "first_at", "last_at", "origin")
+WIDE = 180  # columns of a terminal that has room for all of them
+NARROW = ("id", "route", "key", "error", "state", "last_at")
 
 app = typer.Typer()
 verbs = typer.Typer(help="Dead letters: events that failed for good.")
@@ -36,10 +42,13 @@ def show_list(
 
     Example: investbus dlq list --group
     """
+    narrow = ctx.obj.format != "json" and sys.stdout.isatty() and shutil.get_terminal_size().columns < WIDE
+    shown = NARROW if narrow else COLUMNS
+
     async def look(store: "Store") -> list[dict[str, Any]]:
         if group:
             return [_plain(row) for row in await store.group_dead(wanted)][:limit]
-        return [_row(letter) for letter in await store.list_dead(wanted, limit)]
+        return [_row(letter, shown) for letter in await store.list_dead(wanted, limit)]
 
     rows = with_store(ctx, look)
     if rows or ctx.obj.format == "json":
@@ -117,8 +126,7 @@ def _plain(value: Any) -> dict[str, Any]:
     return row
 
 
-def _row(letter: "DeadLetter") -> dict[str, Any]:
-    names = ("id", "event_id", "route", "name", "key", "reason", "error", "state", "attempts", "first_at", "last_at", "origin")
+def _row(letter: "DeadLetter", names: Sequence[str] = COLUMNS) -> dict[str, Any]:
     return {name: getattr(letter, name) for name in names}
 
 

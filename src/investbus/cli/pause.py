@@ -61,9 +61,9 @@ def resume(ctx: typer.Context, route: Route = None, note: Note = None) -> int:
         raise ConfigError([mistake])
     if not lifted:
         typer.echo(f"{name or 'the worker'} was not paused", err=True)
-        return NOTHING
-    emit(ctx, [{"resumed": one.route or "everything", "reason": one.reason, "note": one.note} for one in lifted])
-    return 0
+    if lifted or ctx.obj.format == "json":
+        emit(ctx, [{"resumed": one.route or "everything", "reason": one.reason, "note": one.note} for one in lifted])
+    return 0 if lifted else NOTHING
 
 
 def _named(ctx: typer.Context, route: str | None) -> tuple[str, str]:

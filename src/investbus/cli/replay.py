@@ -245,7 +245,11 @@ async def _follow(ctx: typer.Context, store: "Store", replay_id: str, seconds: f
             typer.echo(f"the replay goes on: investbus replays show {replay_id}, or cancel {replay_id}", err=True)
             raise
     emit(ctx, _row(now_at))
-    if now_at.state in ACTIVE:
+    if now_at.state == "pending":
+        held = next((f"everything is paused ({one.reason}: {one.note})" for one in await store.pauses() if not one.route), None)
+        why = held or "no worker on this store has taken it"
+        typer.echo(f"it has not begun within {seconds:g} s: {why}; it waits: investbus replays show {replay_id}", err=True)
+    elif now_at.state in ACTIVE:
         typer.echo(f"it has not ended within {seconds:g} s, and goes on: investbus replays show {replay_id}", err=True)
     elif now_at.reason:
         typer.echo(f"stopped: {now_at.reason}", err=True)
